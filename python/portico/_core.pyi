@@ -1,0 +1,161 @@
+"""The seam: everything Python and Rust say to each other.
+
+Rust never calls Python. It puts plain events into a mailbox and makes one descriptor readable; Python
+takes a batch when it chooses (`Core.take`) and answers with plain commands. Connections, listeners and
+routes are numbers; connection and server numbers are unique in the process and never used again, so a
+command on a dead number is harmless and says so.
+
+Threads: `take` and iterating a `Batch` belong to the home thread. Every other method may be called from
+any thread, returns at once, and never waits for the network.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal, TypeAlias, final
+
+# What happened. Every event is `(kind, number, payload)`; `number` is the connection's, for STOPPED the server's.
+HEAD: Final = 0  # a request head, only on routes that want it; the body waits for `proceed` or `respond`
+REQUEST: Final = 1  # a whole request; answer it with `respond`
+OPEN: Final = 2  # a WebSocket handshake was accepted (the 101 is on its way)
+MESSAGE: Final = 3  # a whole WebSocket message, `str` from text frames and `bytes` from binary ones
+CLOSED: Final = 4  # a WebSocket connection is over; the last event of its number
+GONE: Final = 5  # the client of an unanswered HEAD or REQUEST left; the last event of its number
+STOPPED: Final = 6  # a stopped server's last connection has ended; the last event of its number
+
+# What `send`, `close` and `ping` answer (nanonext's convention).
+SENT: Final = 0
+SHUT: Final = 7  # closing, closed, or never there
+FULL: Final = 8  # refused: the outbox would pass max_outbox_bytes
+
+# Which events a route wants; the third item of a `RouteSpec`.
+WANTS_HEAD: Final = 1
+WANTS_REQUEST: Final = 2
+WANTS_WEBSOCKET: Final = 4
+
+Address: TypeAlias = tuple[str, int] | str
+"""An IP literal and port, or the path of a unix socket (`""` for its unnamed clients)."""
+
+Fields: TypeAlias = Sequence[tuple[str, str]]
+
+RequestParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes, Address, bool]
+"""`(server, route, method, target, http_version, fields, body, client, is_websocket)`.
+
+`server` is the server's number, `route` the index in its route list. `target` is as sent, `http_version`
+is `"1.0"` or `"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar
+has been checked and whose surrounding white space is gone. `is_websocket` tells a handshake from a request.
+"""
+
+Event: TypeAlias = (
+    tuple[Literal[0, 1, 2], int, RequestParts]
+    | tuple[Literal[3], int, str | bytes]
+    | tuple[Literal[4], int, tuple[int, str]]
+    | tuple[Literal[5, 6], int, None]
+)
+
+RouteSpec: TypeAlias = tuple[str, bool, int, tuple[int, Fields, bytes] | None]
+"""`(path, prefix, wants, inline)`.
+
+`path` begins with `/` and is compared with the percent-decoded path of the request; `prefix` also takes everything
+below it, on whole segments; the longest path wins. `inline` is `(status, fields, body)`, answered natively to GET and
+HEAD (405 to the rest), without an event.
+"""
+
+@final
+class Batch:
+    """The events of one `take`, once. Asking for the next event says that the one before has been handled.
+
+    Bytes that callbacks sent to the connection whose events are being handled leave together after its last event;
+    what they sent to others leaves when the batch ends. Dropping a batch half-way puts the rest back in front.
+    """
+
+    def __iter__(self) -> Iterator[Event]: ...
+    def __next__(self) -> Event: ...
+    def __len__(self) -> int: ...
+    @property
+    def waited_s(self) -> float:
+        """How long the oldest event of this batch had been waiting."""
+
+@final
+class Core:
+    """One reactor, its mailbox, and the watchman that drives it while the home thread is busy.
+
+    Raises: OSError if descriptors run out.
+    """
+
+    def __init__(self) -> None: ...
+    def take(self, max_events: int, timeout: float | None) -> Batch:
+        """Drive the I/O from this thread until there are events; return at most `max_events` of them.
+
+        `timeout` in seconds: 0 takes only what is ready, None waits until something happens or `wake` is called.
+        Returns an empty batch at the time-out and on `wake`. Raises: KeyboardInterrupt (and what other signal
+        handlers raise) while waiting; RuntimeError after `shutdown`.
+        """
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `take(…, 0)` has something to do. Watch it with any loop; never read it."""
+
+    def wake(self) -> None:
+        """Make a waiting `take` return, or the next one if none waits."""
+
+    def listen(self, address: Address, config: Mapping[str, object]) -> tuple[int, str, int]:
+        """Bind and listen; return `(server, host, port)` (`(server, path, 0)` for a unix socket).
+
+        `config`: `routes` (list of RouteSpec), `limits` (mapping of the names in `Limits` to numbers or None),
+        `allowed_hosts` and `allowed_origins` (list of str, or None to switch the check off; a loopback name or the
+        request's own host needs no entry), `mode` (permission bits of a unix socket, or None).
+        Raises: OSError (errno kept), ValueError for an address that is not a literal.
+        """
+
+    def set_routes(self, server: int, routes: Sequence[RouteSpec]) -> bool: ...
+    def stop(self, server: int, grace_s: float) -> bool:
+        """Stop listening; close WebSockets with 1001; let requests and outboxes finish for `grace_s`, then cut.
+
+        STOPPED follows when the last connection is gone. Returns False for a number that isn't listening.
+        """
+
+    def connections(self, server: int) -> int:
+        """How many WebSocket connections of `server` are open."""
+
+    def respond(
+        self, number: int, status: int, reason: str | None, fields: Fields, body: bytes | str, close: bool = False
+    ) -> bool:
+        """Answer the HEAD or REQUEST of a connection, once. False: it is gone or already answered.
+
+        Date and Content-Length are added. The body is left out where HTTP has none (HEAD, 1xx, 204, 304).
+        `close` ends the connection afterwards; so does answering a HEAD whose body was announced.
+        Raises: ValueError for a status, reason, name or value that HTTP cannot carry; nothing was sent then.
+        """
+
+    def proceed(self, number: int) -> bool:
+        """After HEAD: read the body and deliver REQUEST, or accept the WebSocket and deliver OPEN."""
+
+    def send(self, number: int, data: str | bytes | bytearray | memoryview) -> int:
+        """Queue one message: `str` as text, bytes-like as binary. SENT, SHUT or FULL. Raises: TypeError."""
+
+    def broadcast(self, server: int, data: str | bytes | bytearray | memoryview) -> int:
+        """Send one message to every open WebSocket of `server`, encoded once; return how many took it."""
+
+    def close(self, number: int, code: int, reason: str) -> int:
+        """Begin the closing handshake. SENT or SHUT. Raises: ValueError for a code that may not be sent."""
+
+    def ping(self, number: int, data: bytes) -> int:
+        """Send a ping of at most 125 bytes. SENT, SHUT or FULL. Raises: ValueError."""
+
+    def info(self, number: int) -> tuple[int, float | None] | None:
+        """`(bytes waiting in the outbox, last measured round trip in seconds)` of an open WebSocket, else None."""
+
+    def hold(self, number: int) -> None:
+        """The event being handled is not finished when its callback returns (a coroutine goes on); see `release`."""
+
+    def release(self, number: int) -> None:
+        """The work of one `hold` has finished."""
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the core was made: accepted, requests, messages, refused, batches, takeovers, turns."""
+
+    def shutdown(self) -> None:
+        """Cut every connection, stop the watchman, close every descriptor. Idempotent."""
+
+    def before_fork(self) -> None: ...
+    def after_fork_in_parent(self) -> None: ...
+    def after_fork_in_child(self) -> None:
+        """Close this process's copies of all descriptors without a word to the peers; the core is dead here."""
