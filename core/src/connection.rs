@@ -1,0 +1,422 @@
+//! One socket with its protocol, its outbox and its limits. What it does with HTTP is in `http`, with WebSocket in
+//! `websocket`; here is what both share: reading, flushing, deadlines, ending.
+//!
+//! Thread: whoever holds the reactor.
+
+use crate::http::Http;
+use crate::mailbox::{Event, Kind};
+use crate::number::Number;
+use crate::outbox::{Flushed, Outbox};
+use crate::poller::{Interest, Poller, Ready};
+use crate::reactor::{Counters, Site};
+use crate::settings::Settings;
+use crate::stream::Stream;
+use crate::timers::{Millis, Timers};
+use crate::websocket::WebSocket;
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// A connection reads at most this much before others have their turn.
+pub const READ_PER_TURN_BYTES: usize = 64 * 1024;
+/// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
+/// and the reset can overtake the answer (RFC 9112 §9.6).
+const LINGER: Millis = 2_000;
+
+/// What the reactor lends a connection for one step.
+pub struct Turn<'a> {
+    pub now: Millis,
+    pub date: &'a [u8; 29],
+    pub poller: &'a Poller,
+    pub timers: &'a mut Timers,
+    pub staged: &'a mut Vec<Event>,
+    pub runnable: &'a mut VecDeque<Number>,
+    pub dirty: &'a mut Vec<Number>,
+    pub site: &'a mut Site,
+    pub counters: &'a mut Counters,
+    /// Requests whose answer_timeout_s is over.
+    pub overdue: &'a mut Vec<Number>,
+}
+
+pub enum Protocol {
+    Http(Http),
+    WebSocket(WebSocket),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Open,
+    /// Ends when the outbox is empty.
+    Finishing,
+    /// We said our last; what still comes is thrown away until this time.
+    Lingering(Millis),
+    Dead,
+}
+
+/// What became of one step through the input.
+pub struct Step {
+    pub used: usize,
+    /// More of the input can be used now.
+    pub goes_on: bool,
+}
+
+impl Step {
+    pub const STOP: Step = Step {
+        used: 0,
+        goes_on: false,
+    };
+}
+
+pub struct Connection {
+    pub number: Number,
+    pub site: Number,
+    pub client: Option<SocketAddr>,
+    pub settings: Arc<Settings>,
+    pub protocol: Protocol,
+    pub outbox: Outbox,
+    pub life: Life,
+    /// The peer has ended its half, or the socket failed.
+    pub is_at_end: bool,
+    /// In the reactor's list of corked outboxes.
+    pub is_dirty: bool,
+    /// In the reactor's list of connections that go on without new bytes.
+    pub is_runnable: bool,
+    stream: Stream,
+    /// Received and not used: half a head, or what came while reading was paused.
+    input: Vec<u8>,
+    interest: Interest,
+    /// Left the poller after a hang-up, because at interest 0 it would be reported for ever.
+    is_detached: bool,
+    filed: Option<Millis>,
+    /// Since when the socket takes no bytes.
+    blocked_since: Option<Millis>,
+}
+
+impl Connection {
+    pub fn new(
+        number: Number,
+        site: Number,
+        stream: Stream,
+        client: Option<SocketAddr>,
+        settings: Arc<Settings>,
+        now: Millis,
+    ) -> Connection {
+        Connection {
+            number,
+            site,
+            client,
+            settings,
+            protocol: Protocol::Http(Http::new(now)),
+            outbox: Outbox::default(),
+            life: Life::Open,
+            is_at_end: false,
+            is_dirty: false,
+            is_runnable: false,
+            stream,
+            input: Vec::new(),
+            interest: Interest::READ,
+            is_detached: false,
+            filed: None,
+            blocked_since: None,
+        }
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
+    }
+    pub fn is_dead(&self) -> bool {
+        self.life == Life::Dead
+    }
+    /// Nothing of this connection concerns its server any more.
+    pub fn is_over(&self) -> bool {
+        matches!(self.life, Life::Lingering(_) | Life::Dead)
+    }
+
+    /// The poller reported it.
+    pub fn on_ready(&mut self, ready: Ready, buffer: &mut [u8], turn: &mut Turn) {
+        if ready.writable {
+            self.flush(turn);
+        }
+        if !ready.readable && !ready.hung_up {
+            return;
+        }
+        if self.wants_read() {
+            self.receive(buffer, turn);
+        } else if ready.hung_up {
+            self.on_hang_up(turn);
+        }
+    }
+
+    /// Go on with what is here already.
+    pub fn go_on(&mut self, buffer: &mut [u8], turn: &mut Turn) {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.advance(&mut input, turn);
+        input.drain(..used);
+        self.input = input;
+        if self.life != Life::Open {
+            self.input = Vec::new();
+        } else if self.is_at_end && !self.is_paused() {
+            self.on_end(turn);
+        } else if self.is_detached && self.wants_read() {
+            self.receive(buffer, turn);
+        }
+    }
+
+    fn receive(&mut self, buffer: &mut [u8], turn: &mut Turn) {
+        match self.stream.receive(&mut buffer[..READ_PER_TURN_BYTES]) {
+            Ok(0) => self.on_end(turn),
+            Ok(_) if self.life != Life::Open => {} // lingering: thrown away
+            Ok(count) => self.on_bytes(&mut buffer[..count], turn),
+            Err(error) if is_passing(&error) => {}
+            Err(_) => self.on_failure(turn),
+        }
+    }
+
+    fn on_bytes(&mut self, bytes: &mut [u8], turn: &mut Turn) {
+        if self.input.is_empty() {
+            let used = self.advance(bytes, turn);
+            if self.life == Life::Open && used < bytes.len() {
+                self.input.extend_from_slice(&bytes[used..]);
+            }
+        } else {
+            self.input.extend_from_slice(bytes);
+            let mut input = std::mem::take(&mut self.input);
+            let used = self.advance(&mut input, turn);
+            if self.life == Life::Open {
+                input.drain(..used);
+                self.input = input;
+            }
+        }
+    }
+
+    /// Use as much of `bytes` as can be used now.
+    fn advance(&mut self, bytes: &mut [u8], turn: &mut Turn) -> usize {
+        let mut used = 0;
+        while self.life == Life::Open {
+            let rest = &mut bytes[used..];
+            let step = match self.protocol {
+                Protocol::Http(_) => self.read_http(rest, turn),
+                Protocol::WebSocket(_) => self.read_websocket(rest, turn),
+            };
+            used += step.used;
+            if !step.goes_on {
+                break;
+            }
+        }
+        used
+    }
+
+    /// The end of the peer's half.
+    fn on_end(&mut self, turn: &mut Turn) {
+        self.is_at_end = true;
+        if self.life != Life::Open {
+            self.life = Life::Dead;
+            return;
+        }
+        match self.protocol {
+            Protocol::Http(_) => self.end_http(turn),
+            Protocol::WebSocket(_) if self.is_paused() => {} // its messages first
+            Protocol::WebSocket(_) => self.end_websocket(turn),
+        }
+    }
+
+    /// The socket is broken: nothing can be sent any more.
+    pub fn on_failure(&mut self, turn: &mut Turn) {
+        self.outbox.clear();
+        self.detach(turn);
+        let was_http = matches!(self.protocol, Protocol::Http(_));
+        self.on_end(turn);
+        if was_http {
+            self.life = Life::Dead;
+        }
+    }
+
+    fn on_hang_up(&mut self, turn: &mut Turn) {
+        if self.life == Life::Open && self.is_paused() {
+            self.detach(turn);
+        } else {
+            self.on_failure(turn);
+        }
+    }
+
+    fn detach(&mut self, turn: &mut Turn) {
+        if !self.is_detached {
+            self.is_detached = true;
+            turn.poller.delete(&self.stream);
+        }
+    }
+
+    /// Send what the socket takes.
+    pub fn flush(&mut self, turn: &mut Turn) {
+        match self.outbox.flush(&self.stream) {
+            Ok(Flushed::All) => self.blocked_since = None,
+            Ok(Flushed::Blocked) => self.blocked_since = Some(turn.now),
+            Err(_) => self.on_failure(turn),
+        }
+    }
+
+    /// Unless it is blocked, or corked for the end of a batch.
+    fn flush_new(&mut self, turn: &mut Turn) {
+        if !self.outbox.is_empty() && !self.interest.write && !self.is_dirty {
+            self.flush(turn);
+        }
+    }
+
+    /// After every step: send, end, and tell poller and timers what is wanted now.
+    pub fn settle(&mut self, turn: &mut Turn) {
+        self.flush_new(turn);
+        if self.life == Life::Finishing && self.outbox.is_empty() {
+            self.stream.finish();
+            self.life = if self.is_at_end {
+                Life::Dead
+            } else {
+                Life::Lingering(turn.now + LINGER)
+            };
+        }
+        if self.life == Life::Dead {
+            self.filed = turn.timers.file(self.number, self.filed, None);
+            return;
+        }
+        self.settle_interest(turn);
+        let deadline = self.deadline();
+        self.filed = turn.timers.file(self.number, self.filed, deadline);
+    }
+
+    fn settle_interest(&mut self, turn: &mut Turn) {
+        let wanted = Interest {
+            read: self.wants_read(),
+            write: self.blocked_since.is_some(),
+        };
+        if self.is_detached {
+            if wanted.read {
+                self.make_runnable(turn);
+            }
+        } else if wanted != self.interest {
+            self.interest = wanted;
+            if turn
+                .poller
+                .modify(&self.stream, self.number, wanted)
+                .is_err()
+            {
+                self.life = Life::Dead;
+            }
+        }
+    }
+
+    pub fn make_runnable(&mut self, turn: &mut Turn) {
+        if !self.is_runnable {
+            self.is_runnable = true;
+            turn.runnable.push_back(self.number);
+        }
+    }
+
+    fn wants_read(&self) -> bool {
+        match self.life {
+            Life::Open => !self.is_at_end && !self.is_paused(),
+            Life::Finishing | Life::Dead => false,
+            Life::Lingering(_) => true,
+        }
+    }
+
+    /// Reading waits for Python.
+    fn is_paused(&self) -> bool {
+        match &self.protocol {
+            Protocol::Http(http) => {
+                http.is_waiting() && self.input.len() >= crate::http::PIPELINE_BYTES
+            }
+            Protocol::WebSocket(websocket) => websocket.is_paused(&self.settings.limits),
+        }
+    }
+
+    /// The timer found it filed; `at` is no longer where it is filed.
+    pub fn on_timer(&mut self, turn: &mut Turn) {
+        self.filed = None;
+        if let Life::Lingering(until) = self.life {
+            if until <= turn.now {
+                self.life = Life::Dead;
+            }
+            return;
+        }
+        if self
+            .write_deadline()
+            .is_some_and(|deadline| deadline <= turn.now)
+        {
+            self.on_failure(turn);
+            self.life = Life::Dead;
+            return;
+        }
+        match self.protocol {
+            Protocol::Http(_) => self.check_http_deadline(turn),
+            Protocol::WebSocket(_) => self.check_websocket_deadlines(turn),
+        }
+    }
+
+    fn deadline(&self) -> Option<Millis> {
+        let own = match (&self.life, &self.protocol) {
+            (Life::Lingering(until), _) => Some(*until),
+            (Life::Open, Protocol::Http(http)) => http.deadline(&self.settings.limits),
+            (Life::Open, Protocol::WebSocket(websocket)) => {
+                websocket.deadline(&self.settings.limits)
+            }
+            _ => None,
+        };
+        [own, self.write_deadline()].into_iter().flatten().min()
+    }
+
+    fn write_deadline(&self) -> Option<Millis> {
+        Some(self.blocked_since? + self.settings.limits.write_timeout?)
+    }
+
+    /// The server stops: end politely. `is_cut`: whatever is unfinished ends now.
+    pub fn stop(&mut self, is_cut: bool, turn: &mut Turn) {
+        match self.protocol {
+            Protocol::Http(_) => self.stop_http(is_cut, turn),
+            Protocol::WebSocket(_) => self.stop_websocket(is_cut, turn),
+        }
+        if is_cut && !self.is_over() {
+            self.flush(turn);
+            self.outbox.clear();
+            if self.life != Life::Dead {
+                self.life = Life::Finishing;
+            }
+        }
+    }
+
+    /// After a bug: tell Python, say nothing to the peer, end.
+    pub fn give_up(&mut self, turn: &mut Turn) {
+        self.filed = turn.timers.file(self.number, self.filed, None);
+        self.life = Life::Dead;
+        let is_websocket = matches!(self.protocol, Protocol::WebSocket(_));
+        self.stage(
+            if is_websocket {
+                Kind::Closed {
+                    code: 1011,
+                    reason: String::new(),
+                }
+            } else {
+                Kind::Gone
+            },
+            turn,
+        );
+    }
+
+    /// Tell Python of this connection.
+    pub fn stage(&self, kind: Kind, turn: &mut Turn) {
+        turn.staged.push(Event {
+            number: self.number,
+            at: turn.now,
+            kind,
+        });
+    }
+}
+
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,351 @@
+//! Who holds the reactor, and when: the lease between the home thread, the watchman and everybody's commands.
+//!
+//! Order of locks: interpreter → reactor → mailbox, live. Nobody who holds the reactor ever waits for the interpreter, and
+//! a thread that is attached to it only tries the reactor: what it can't do at once it leaves in the job list, which
+//! whoever holds the reactor works off before letting go.
+//!
+//! Thread: any; see each method.
+
+use crate::mailbox::{Event, Mailbox, Taken};
+use crate::number::{Number, NumberSet};
+use crate::poller::{Poller, Signal, nest, wait_readable};
+use crate::reactor::Reactor;
+use crate::timers::Millis;
+use parking_lot::{Mutex, MutexGuard};
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
+use std::ops::{Deref, DerefMut};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+/// Something to be done with the reactor by whoever holds it.
+type Job = Box<dyn FnOnce(&mut Reactor) + Send>;
+
+/// What the home thread is doing, as the watchman needs to know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Doing {
+    /// Outside: user code runs, or a foreign loop waits on our descriptor.
+    Away = 0,
+    /// Callbacks of a batch run.
+    Batch = 1,
+    /// Waiting in `take`, which drives the reactor by itself.
+    Parked = 2,
+}
+
+/// How deep the watchman sleeps: what has to wake it.
+pub const AWAKE: u8 = 0;
+pub const WATCHES_REACTOR: u8 = 1;
+pub const WATCHES_NOTHING: u8 = 2;
+
+pub struct Engine {
+    pub mailbox: Arc<Mailbox>,
+    reactor: Mutex<Reactor>,
+    jobs: Mutex<Vec<Job>>,
+    queued: AtomicUsize,
+    live: Arc<Mutex<NumberSet>>,
+    /// The reactor's descriptor, to wait on without holding the reactor.
+    pub inner: OwnedFd,
+    /// The one descriptor for every foreign loop: reactor and mailbox.
+    outer: OwnedFd,
+    started: Instant,
+
+    // The home thread's side of the agreement with the watchman.
+    doing: AtomicU8,
+    generation: AtomicU64,
+    last_seen_us: AtomicU64,
+    home: AtomicUsize,
+
+    // The watchman's side.
+    pub sleeps: AtomicU8,
+    pub alarm: Signal,
+    pub is_ending: AtomicBool,
+    pub takeovers: AtomicU64,
+}
+
+/// The reactor, held. Letting go works off the jobs that came meanwhile.
+pub struct Lease<'a> {
+    engine: &'a Engine,
+    guard: ManuallyDrop<MutexGuard<'a, Reactor>>,
+}
+
+impl Deref for Lease<'_> {
+    type Target = Reactor;
+    fn deref(&self) -> &Reactor {
+        &self.guard
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Reactor {
+        &mut self.guard
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        self.engine.work_off(&mut self.guard);
+        self.guard.arm();
+        // What commands made (events, connections that can go on) is of no turn: say so now. While callbacks of a batch
+        // run, connections that can go on wait for its end.
+        let goes_on = self.guard.is_runnable() && !self.guard.is_corking;
+        if goes_on || !self.guard.staged.is_empty() {
+            self.engine.mailbox.post(&mut self.guard.staged, goes_on);
+        }
+        // SAFETY: dropped exactly once, here.
+        unsafe { ManuallyDrop::drop(&mut self.guard) };
+        // A job that came after the last look, from a thread that found the reactor held, must not be left lying.
+        if self.engine.queued.load(Ordering::SeqCst) > 0 {
+            drop(self.engine.try_lease());
+        }
+    }
+}
+
+impl Engine {
+    pub fn new() -> Result<Engine, Errno> {
+        let poller = Poller::new()?;
+        let mailbox = Arc::new(Mailbox::new()?);
+        let live = Arc::new(Mutex::new(NumberSet::default()));
+        let inner = fcntl_dupfd_cloexec(poller.descriptor(), 0)?;
+        let outer = nest(&[inner.as_fd(), mailbox.descriptor()])?;
+        let started = Instant::now();
+        let reactor = Reactor::new(poller, Arc::clone(&mailbox), Arc::clone(&live), started);
+        Ok(Engine {
+            mailbox,
+            reactor: Mutex::new(reactor),
+            jobs: Mutex::default(),
+            queued: AtomicUsize::new(0),
+            live,
+            inner,
+            outer,
+            started,
+            doing: AtomicU8::new(Doing::Away as u8),
+            generation: AtomicU64::new(0),
+            last_seen_us: AtomicU64::new(0),
+            home: AtomicUsize::new(0),
+            sleeps: AtomicU8::new(AWAKE),
+            alarm: Signal::new()?,
+            is_ending: AtomicBool::new(false),
+            takeovers: AtomicU64::new(0),
+        })
+    }
+
+    pub fn descriptor(&self) -> RawFd {
+        self.outer.as_raw_fd()
+    }
+
+    // ---- the lease --------------------------------------------------------------------------------------------------
+
+    /// Wait for the reactor. Never call it attached to the interpreter.
+    pub fn lease(&self) -> Lease<'_> {
+        self.hold(self.reactor.lock())
+    }
+
+    /// The reactor, if nobody has it.
+    pub fn try_lease(&self) -> Option<Lease<'_>> {
+        self.reactor.try_lock().map(|guard| self.hold(guard))
+    }
+
+    fn hold<'a>(&'a self, guard: MutexGuard<'a, Reactor>) -> Lease<'a> {
+        let mut lease = Lease {
+            engine: self,
+            guard: ManuallyDrop::new(guard),
+        };
+        self.work_off(&mut lease.guard); // older commands first
+        lease
+    }
+
+    fn work_off(&self, reactor: &mut Reactor) {
+        while self.queued.load(Ordering::SeqCst) > 0 {
+            let jobs = std::mem::take(&mut *self.jobs.lock());
+            self.queued.fetch_sub(jobs.len(), Ordering::SeqCst);
+            for job in jobs {
+                job(reactor);
+            }
+        }
+    }
+
+    /// Leave `job` for whoever holds the reactor.
+    pub fn leave(&self, job: Job) {
+        {
+            let mut jobs = self.jobs.lock();
+            jobs.push(job);
+            self.queued.fetch_add(1, Ordering::SeqCst);
+        }
+        drop(self.try_lease());
+    }
+
+    /// Can commands name this number? For those who could not have the reactor.
+    pub fn is_live(&self, number: Number) -> bool {
+        self.live.lock().contains(&number)
+    }
+
+    // ---- the home thread --------------------------------------------------------------------------------------------
+
+    /// Is this the thread that takes?
+    pub fn is_home(&self) -> bool {
+        self.home.load(Ordering::Relaxed) == this_thread()
+    }
+
+    /// The home thread comes to look: it moves the generation, so that a watchman steps back.
+    pub fn arrive(&self) {
+        self.home.store(this_thread(), Ordering::Relaxed);
+        self.seen();
+    }
+
+    fn seen(&self) {
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.last_seen_us
+            .store(self.started.elapsed().as_micros() as u64, Ordering::Relaxed);
+    }
+
+    /// Drive once and take what there is, without waiting for anything.
+    pub fn take_now(&self, max_events: usize) -> Taken {
+        match self.try_lease() {
+            Some(lease) => self.drive_and_take(lease, max_events),
+            None => self.mailbox.take(&mut Vec::new(), max_events, false),
+        }
+    }
+
+    fn drive_and_take(&self, mut lease: Lease<'_>, max_events: usize) -> Taken {
+        lease.turn();
+        let is_runnable = lease.is_runnable();
+        let mut staged = std::mem::take(&mut lease.staged);
+        let taken = self.mailbox.take(&mut staged, max_events, is_runnable);
+        lease.staged = staged; // empty; it keeps its room
+        lease.is_corking = !taken.events.is_empty();
+        taken
+    }
+
+    /// Wait until there are events, `deadline`, or a signal (`Err`). Never call it attached to the interpreter.
+    pub fn wait_and_take(
+        &self,
+        max_events: usize,
+        deadline: Option<Instant>,
+    ) -> Result<Taken, Errno> {
+        loop {
+            let timeout =
+                deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            self.set_doing(Doing::Parked);
+            let woken = wait_readable(&[self.outer.as_fd()], timeout);
+            self.set_doing(Doing::Away);
+            self.seen();
+            woken?;
+            let taken = self.drive_and_take(self.lease(), max_events);
+            let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if is_over || taken.is_woken || !taken.events.is_empty() {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// The home thread goes: with a batch, or back to its own business.
+    pub fn leave_home(&self, has_batch: bool) {
+        self.seen();
+        self.set_doing(if has_batch { Doing::Batch } else { Doing::Away });
+        let sleeps = self.sleeps.load(Ordering::SeqCst);
+        if sleeps == WATCHES_NOTHING || has_batch && sleeps == WATCHES_REACTOR {
+            self.sleeps.store(AWAKE, Ordering::SeqCst);
+            self.alarm.set();
+        }
+    }
+
+    /// All callbacks of the batch have run; what they sent leaves, what was not handled goes back.
+    pub fn end_batch(&self, rest: VecDeque<Event>) {
+        if !rest.is_empty() {
+            self.mailbox.put_back(rest);
+        }
+        match self.try_lease() {
+            Some(mut lease) => lease.uncork(),
+            None => self.leave(Box::new(Reactor::uncork)),
+        }
+        self.set_doing(Doing::Away);
+    }
+
+    /// Callbacks of some messages of one connection have returned.
+    pub fn messages_handled(&self, number: Number, messages: usize, bytes: usize) {
+        match self.try_lease() {
+            Some(mut lease) => lease.messages_handled(number, messages, bytes),
+            None => self.leave(Box::new(move |reactor| {
+                reactor.messages_handled(number, messages, bytes)
+            })),
+        }
+    }
+
+    fn set_doing(&self, doing: Doing) {
+        self.doing.store(doing as u8, Ordering::SeqCst);
+    }
+
+    // ---- what the watchman asks -------------------------------------------------------------------------------------
+
+    pub fn doing(&self) -> Doing {
+        match self.doing.load(Ordering::SeqCst) {
+            1 => Doing::Batch,
+            2 => Doing::Parked,
+            _ => Doing::Away,
+        }
+    }
+
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    /// How long something that happened `at` on the reactor's clock is ago.
+    pub fn age(&self, at: Millis) -> Duration {
+        self.started
+            .elapsed()
+            .saturating_sub(Duration::from_millis(at))
+    }
+
+    /// How long the home thread has not been seen.
+    pub fn unseen(&self) -> Duration {
+        let seen = Duration::from_micros(self.last_seen_us.load(Ordering::Relaxed));
+        self.started.elapsed().saturating_sub(seen)
+    }
+
+    /// One turn by somebody who is not home: events wait in the mailbox. True: more can be done at once.
+    pub fn drive(&self) -> bool {
+        let mut lease = self.lease();
+        lease.turn();
+        let is_runnable = lease.is_runnable();
+        if !lease.staged.is_empty() {
+            let mut staged = std::mem::take(&mut lease.staged);
+            self.mailbox.post(&mut staged, false);
+            lease.staged = staged;
+        }
+        is_runnable
+    }
+
+    // ---- fork -------------------------------------------------------------------------------------------------------
+
+    /// Take every lock, so that the child finds nothing half-done.
+    pub fn freeze(&self) {
+        std::mem::forget(self.reactor.lock());
+        self.mailbox.freeze();
+        std::mem::forget(self.jobs.lock());
+        std::mem::forget(self.live.lock());
+    }
+
+    /// Let go of what `freeze` took.
+    ///
+    /// # Safety
+    /// Only by the thread that called `freeze` (in the parent, or as the child's only thread), once.
+    pub unsafe fn thaw(&self) {
+        // SAFETY: this thread forgot the guards in `freeze`, so the locks are held and nobody else is inside.
+        unsafe {
+            self.live.force_unlock();
+            self.jobs.force_unlock();
+            self.mailbox.thaw();
+            self.reactor.force_unlock();
+        }
+    }
+}
+
+/// A number of this thread that no other living thread has.
+pub fn this_thread() -> usize {
+    thread_local!(static PLACE: u8 = const { 0 });
+    PLACE.with(|place| std::ptr::from_ref(place) as usize)
+}

@@ -1,0 +1,581 @@
+//! What a connection does while it speaks HTTP: one request at a time, in order (RFC 9112 §9.3).
+//!
+//! A second request in the same segment waits in the input until the first is answered: a server that looks ahead can be
+//! made to run a request of a connection that is already refused.
+//!
+//! Thread: whoever holds the reactor.
+
+use crate::access;
+use crate::connection::{Connection, Life, Protocol, Step, Turn};
+use crate::mailbox::{Kind, Request};
+use crate::route_table::{Inline, Wants};
+use crate::settings::Limits;
+use crate::timers::Millis;
+use std::sync::Arc;
+use wire::error::HttpRefusal;
+use wire::http_body::{BodyFraming, BodyReader};
+use wire::http_head::{
+    Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head,
+};
+use wire::ws_handshake::{Handshake, Offer, accept_offer};
+
+/// How much of the following requests is read while one is being answered; reading on notices a client that leaves.
+pub const PIPELINE_BYTES: usize = 16 * 1024;
+/// A body counts as going on when this much has come, so that one byte now and then does not keep a connection.
+const BODY_PROGRESS_BYTES: usize = 4 * 1024;
+
+const PLAIN_TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
+
+pub struct Http {
+    reader: HeadReader,
+    phase: Phase,
+    /// When the phase began.
+    since: Millis,
+    /// Of the head that is being read, some bytes are here.
+    has_begun: bool,
+    is_first: bool,
+}
+
+enum Phase {
+    Head,
+    /// Python decides by the head; the body waits.
+    Deciding {
+        head: Arc<RequestHead>,
+        route: usize,
+        handshake: Option<Handshake>,
+        is_taken: bool,
+    },
+    Body {
+        head: Arc<RequestHead>,
+        route: usize,
+        reader: BodyReader,
+        body: Vec<u8>,
+        at_last_progress: usize,
+    },
+    /// Python has the request.
+    Answering {
+        head: Arc<RequestHead>,
+        is_taken: bool,
+    },
+}
+
+impl Http {
+    pub fn new(now: Millis) -> Http {
+        Http {
+            reader: HeadReader::new(),
+            phase: Phase::Head,
+            since: now,
+            has_begun: false,
+            is_first: true,
+        }
+    }
+
+    /// A request is with Python.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.phase, Phase::Deciding { .. } | Phase::Answering { .. })
+    }
+
+    fn enter(&mut self, phase: Phase, now: Millis) -> Phase {
+        self.since = now;
+        self.has_begun = false;
+        std::mem::replace(&mut self.phase, phase)
+    }
+
+    pub fn deadline(&self, limits: &Limits) -> Option<Millis> {
+        let timeout = match &self.phase {
+            Phase::Head if self.has_begun || self.is_first => limits.head_timeout,
+            Phase::Head => limits.idle_timeout,
+            Phase::Body { .. } => limits.body_timeout,
+            Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } if !is_taken => {
+                limits.answer_timeout
+            }
+            _ => None,
+        };
+        Some(self.since + timeout?)
+    }
+}
+
+impl Connection {
+    fn http(&mut self) -> &mut Http {
+        match &mut self.protocol {
+            Protocol::Http(http) => http,
+            // Callers look at the protocol first; a connection never speaks HTTP again after an upgrade.
+            Protocol::WebSocket(_) => unreachable!("an upgraded connection"),
+        }
+    }
+
+    pub fn read_http(&mut self, input: &[u8], turn: &mut Turn) -> Step {
+        let settings = Arc::clone(&self.settings);
+        let http = self.http();
+        match &mut http.phase {
+            Phase::Head if input.is_empty() => Step::STOP,
+            Phase::Head => match http.reader.read_request(input, &settings.limits.head) {
+                Ok(Some((used, head))) => {
+                    http.is_first = false;
+                    self.begin_request(head, input.len() > used, turn);
+                    Step {
+                        used,
+                        goes_on: true,
+                    }
+                }
+                Ok(None) => {
+                    if !http.has_begun {
+                        http.has_begun = true;
+                        http.since = turn.now;
+                    }
+                    Step::STOP
+                }
+                Err(refusal) => {
+                    self.refuse(refusal, &[], turn);
+                    Step::STOP
+                }
+            },
+            Phase::Body {
+                reader,
+                body,
+                at_last_progress,
+                ..
+            } => match reader.read(input, body) {
+                Ok(used) => {
+                    let is_done = reader.is_done();
+                    if body.len() >= *at_last_progress + BODY_PROGRESS_BYTES {
+                        *at_last_progress = body.len();
+                        http.since = turn.now;
+                    }
+                    if is_done {
+                        self.deliver(turn);
+                    }
+                    Step {
+                        used,
+                        goes_on: is_done,
+                    }
+                }
+                Err(refusal) => {
+                    self.refuse(refusal, &[], turn);
+                    Step::STOP
+                }
+            },
+            Phase::Deciding { .. } | Phase::Answering { .. } => Step::STOP,
+        }
+    }
+
+    /// A head is complete: answer it here, or find out who will.
+    fn begin_request(&mut self, head: RequestHead, has_body_bytes: bool, turn: &mut Turn) {
+        turn.counters.requests += 1;
+        if let Some(hosts) = &self.settings.allowed_hosts
+            && !access::is_host_allowed(head.host(), hosts)
+        {
+            let reason = "This server does not answer to that Host; the option allowed_hosts names the ones it does";
+            return self.refuse(
+                HttpRefusal {
+                    status: 403,
+                    reason,
+                },
+                &[],
+                turn,
+            );
+        }
+        let routes = Arc::clone(&turn.site.routes);
+        let Some((index, route)) = routes.find(head.path()) else {
+            return self.answer_natively(&head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
+        };
+        if let Some(inline) = &route.inline {
+            return self.answer_inline(&head, inline, turn);
+        }
+        if head.wants_websocket() && route.wants.has(Wants::WEBSOCKET) {
+            return self.begin_handshake(head, index, route.wants, turn);
+        }
+        if !route.wants.has(Wants::REQUEST) && !route.wants.has(Wants::HEAD) {
+            return self.answer_without_handler(&head, route.wants, turn);
+        }
+        let head = Arc::new(head);
+        if route.wants.has(Wants::HEAD) {
+            self.ask(head, index, None, turn);
+        } else {
+            self.begin_body(head, index, has_body_bytes, turn);
+        }
+    }
+
+    fn answer_without_handler(&mut self, head: &RequestHead, wants: Wants, turn: &mut Turn) {
+        if wants.has(Wants::WEBSOCKET) {
+            let fields = [PLAIN_TEXT, ("Upgrade", "websocket")];
+            self.answer_natively(
+                head,
+                426,
+                &fields,
+                b"426 Upgrade Required: this is a WebSocket\n",
+                turn,
+            );
+        } else {
+            self.answer_natively(head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
+        }
+    }
+
+    fn answer_inline(&mut self, head: &RequestHead, inline: &Inline, turn: &mut Turn) {
+        if !matches!(head.method(), "GET" | "HEAD") {
+            let fields = [PLAIN_TEXT, ("Allow", "GET, HEAD")];
+            return self.answer_natively(head, 405, &fields, b"405 Method Not Allowed\n", turn);
+        }
+        let fields: Vec<(&str, &str)> = inline
+            .fields
+            .iter()
+            .map(|(name, value)| (&name[..], &value[..]))
+            .collect();
+        self.answer_natively(head, inline.status, &fields, &inline.body, turn);
+    }
+
+    fn begin_handshake(&mut self, head: RequestHead, route: usize, wants: Wants, turn: &mut Turn) {
+        if let Some(origins) = &self.settings.allowed_origins
+            && let Some(origin) = head.get("origin")
+            && !access::is_origin_allowed(origin, head.host(), origins)
+        {
+            let reason = "Pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
+            return self.refuse(
+                HttpRefusal {
+                    status: 403,
+                    reason,
+                },
+                &[],
+                turn,
+            );
+        }
+        let protocols: Vec<&[u8]> = head
+            .fields()
+            .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
+            .map(|(_, value)| value)
+            .collect();
+        let offer = Offer {
+            version: head.get("sec-websocket-version"),
+            key: head.get("sec-websocket-key"),
+            protocols: &protocols,
+        };
+        match accept_offer(&offer) {
+            // RFC 6455 §4.4: name the version that would be accepted.
+            Err(refusal) if refusal.status == 426 => self.refuse(
+                refusal,
+                &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
+                turn,
+            ),
+            Err(refusal) => self.refuse(refusal, &[], turn),
+            Ok(handshake) if wants.has(Wants::HEAD) => {
+                self.ask(Arc::new(head), route, Some(handshake), turn)
+            }
+            Ok(handshake) => self.open_websocket(Arc::new(head), route, &handshake, turn),
+        }
+    }
+
+    /// Let Python decide by the head.
+    fn ask(
+        &mut self,
+        head: Arc<RequestHead>,
+        route: usize,
+        handshake: Option<Handshake>,
+        turn: &mut Turn,
+    ) {
+        let request = self.request(&head, route, Vec::new(), handshake.is_some());
+        self.stage(Kind::Head(request), turn);
+        self.http().enter(
+            Phase::Deciding {
+                head,
+                route,
+                handshake,
+                is_taken: false,
+            },
+            turn.now,
+        );
+    }
+
+    /// Python let the request pass. False: there is nothing to decide.
+    pub fn proceed(&mut self, turn: &mut Turn) -> bool {
+        let Protocol::Http(http) = &mut self.protocol else {
+            return false;
+        };
+        if !matches!(http.phase, Phase::Deciding { .. }) || self.life != Life::Open {
+            return false;
+        }
+        let Phase::Deciding {
+            head,
+            route,
+            handshake,
+            ..
+        } = http.enter(Phase::Head, turn.now)
+        else {
+            return false;
+        };
+        match handshake {
+            Some(handshake) => self.open_websocket(head, route, &handshake, turn),
+            None if !turn.site.routes_want(route, Wants::REQUEST) => {
+                self.answer_natively(&head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
+            }
+            None => {
+                let has_body_bytes = self.has_input();
+                self.begin_body(head, route, has_body_bytes, turn);
+            }
+        }
+        self.make_runnable(turn);
+        true
+    }
+
+    fn begin_body(
+        &mut self,
+        head: Arc<RequestHead>,
+        route: usize,
+        has_body_bytes: bool,
+        turn: &mut Turn,
+    ) {
+        let framing = head.framing();
+        match BodyReader::new(framing, self.settings.limits.max_body_bytes) {
+            Err(refusal) => self.refuse(refusal, &[], turn),
+            Ok(reader) => {
+                let is_done = reader.is_done();
+                // RFC 9110 §10.1.1: not needed once the body is on its way.
+                if head.expects_continue() && !is_done && !has_body_bytes {
+                    self.outbox
+                        .append(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+                }
+                let phase = Phase::Body {
+                    head,
+                    route,
+                    reader,
+                    body: Vec::new(),
+                    at_last_progress: 0,
+                };
+                self.http().enter(phase, turn.now);
+                if is_done {
+                    self.deliver(turn);
+                }
+            }
+        }
+    }
+
+    /// The body is complete: the request goes to Python.
+    fn deliver(&mut self, turn: &mut Turn) {
+        let Phase::Body {
+            head, route, body, ..
+        } = self.http().enter(Phase::Head, turn.now)
+        else {
+            return;
+        };
+        let request = self.request(&head, route, body, false);
+        self.stage(Kind::Request(request), turn);
+        self.http().phase = Phase::Answering {
+            head,
+            is_taken: false,
+        };
+    }
+
+    pub fn request(
+        &self,
+        head: &Arc<RequestHead>,
+        route: usize,
+        body: Vec<u8>,
+        is_websocket: bool,
+    ) -> Box<Request> {
+        let head = Arc::clone(head);
+        Box::new(Request {
+            server: self.site,
+            route,
+            head,
+            body,
+            client: self.client,
+            is_websocket,
+        })
+    }
+
+    /// Python's answer. `Ok(false)`: there is nothing to answer (any more).
+    pub fn answer(&mut self, answer: &Answer, turn: &mut Turn) -> Result<bool, FieldError> {
+        let Protocol::Http(http) = &self.protocol else {
+            return Ok(false);
+        };
+        if self.life != Life::Open {
+            return Ok(false);
+        }
+        let (head, leaves_body) = match &http.phase {
+            Phase::Deciding { head, .. } => {
+                (Arc::clone(head), head.framing() != BodyFraming::Empty)
+            }
+            Phase::Answering { head, .. } => (Arc::clone(head), false),
+            _ => return Ok(false),
+        };
+        let keep_alive = !answer.close && !leaves_body;
+        self.encode_answer(&head, answer, keep_alive, turn)?;
+        self.http().enter(Phase::Head, turn.now);
+        if self.life == Life::Open && self.has_input() {
+            self.make_runnable(turn);
+        }
+        Ok(true)
+    }
+
+    /// An answer that Python never hears of. A body that was announced is not read: the connection ends instead.
+    fn answer_natively(
+        &mut self,
+        head: &RequestHead,
+        status: u16,
+        fields: &[(&str, &str)],
+        body: &[u8],
+        turn: &mut Turn,
+    ) {
+        let keep_alive = head.framing() == BodyFraming::Empty;
+        let answer = Answer {
+            status,
+            reason: None,
+            fields,
+            body,
+            close: false,
+        };
+        if self.encode_answer(head, &answer, keep_alive, turn).is_err() {
+            // Checked when the route was made; if it should fail all the same, nothing half-written stays.
+            self.life = Life::Finishing;
+        }
+    }
+
+    fn encode_answer(
+        &mut self,
+        head: &RequestHead,
+        answer: &Answer,
+        keep_alive: bool,
+        turn: &mut Turn,
+    ) -> Result<(), FieldError> {
+        let keep_alive =
+            keep_alive && head.keep_alive() && !self.is_at_end && !turn.site.is_stopping();
+        let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
+        let content = if has_content {
+            Content::Length(answer.body.len() as u64)
+        } else {
+            Content::None
+        };
+        let line = ResponseLine {
+            status: answer.status,
+            reason: answer.reason,
+            version: head.version(),
+        };
+        let keep_alive = self.outbox.append(|out| {
+            encode_response_head(out, &line, answer.fields, content, turn.date, keep_alive)
+        })?;
+        if has_content && head.method() != "HEAD" {
+            if answer.body.len() < crate::outbox::COPY_BELOW_BYTES {
+                self.outbox.append(|out| out.extend_from_slice(answer.body));
+            } else {
+                self.outbox.append_owned(answer.body.to_vec());
+            }
+        }
+        if !keep_alive {
+            self.life = Life::Finishing;
+        }
+        Ok(())
+    }
+
+    /// Answer an error and end the connection: where the next request begins is no longer agreed on.
+    pub fn refuse(&mut self, refusal: HttpRefusal, more_fields: &[(&str, &str)], turn: &mut Turn) {
+        turn.counters.refused += 1;
+        let body = format!("{} {}\n", refusal.status, refusal.reason);
+        let fields: Vec<(&str, &str)> = [PLAIN_TEXT].iter().chain(more_fields).copied().collect();
+        let line = ResponseLine {
+            status: refusal.status,
+            reason: None,
+            version: Version::Http11,
+        };
+        let content = Content::Length(body.len() as u64);
+        let encoded = self
+            .outbox
+            .append(|out| encode_response_head(out, &line, &fields, content, turn.date, false));
+        if encoded.is_ok() {
+            self.outbox
+                .append(|out| out.extend_from_slice(body.as_bytes()));
+        }
+        self.life = Life::Finishing;
+    }
+
+    /// The client sends nothing more.
+    pub fn end_http(&mut self, turn: &mut Turn) {
+        if self.http().is_waiting() {
+            // It may only have closed its half and wait for the answer, which is still sent; a coroutine is cancelled.
+            self.stage(Kind::Gone, turn);
+        } else {
+            // Between requests, or a body that is not whole and so never was a request (RFC 9112 §8).
+            self.life = if self.outbox.is_empty() {
+                Life::Dead
+            } else {
+                Life::Finishing
+            };
+        }
+    }
+
+    pub fn check_http_deadline(&mut self, turn: &mut Turn) {
+        if self.life != Life::Open {
+            return;
+        }
+        let settings = Arc::clone(&self.settings);
+        let http = self.http();
+        if http
+            .deadline(&settings.limits)
+            .is_none_or(|deadline| deadline > turn.now)
+        {
+            return;
+        }
+        match &mut http.phase {
+            Phase::Head if !http.has_begun => self.life = Life::Finishing,
+            Phase::Head => {
+                let reason = "The request head did not arrive within head_timeout_s";
+                self.refuse(
+                    HttpRefusal {
+                        status: 408,
+                        reason,
+                    },
+                    &[],
+                    turn,
+                );
+            }
+            Phase::Body { .. } => {
+                let reason = "The request body stood still for body_timeout_s";
+                self.refuse(
+                    HttpRefusal {
+                        status: 408,
+                        reason,
+                    },
+                    &[],
+                    turn,
+                );
+            }
+            Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } => {
+                *is_taken = true;
+                turn.overdue.push(self.number);
+            }
+        }
+    }
+
+    /// Nobody took the request from the mailbox in time, and now nobody will.
+    pub fn answer_overdue(&mut self, turn: &mut Turn) {
+        let reason = "The program that serves this did not get to it within answer_timeout_s";
+        self.refuse(
+            HttpRefusal {
+                status: 503,
+                reason,
+            },
+            &[],
+            turn,
+        );
+    }
+
+    pub fn stop_http(&mut self, is_cut: bool, turn: &mut Turn) {
+        if self.life != Life::Open {
+            return;
+        }
+        if self.http().is_waiting() {
+            if is_cut {
+                self.stage(Kind::Gone, turn);
+            }
+        } else if is_cut || matches!(self.http().phase, Phase::Head) && !self.http().has_begun {
+            self.life = Life::Finishing;
+        }
+    }
+}
+
+/// What a handler, or this crate, answers.
+pub struct Answer<'a> {
+    pub status: u16,
+    pub reason: Option<&'a str>,
+    pub fields: &'a [(&'a str, &'a str)],
+    pub body: &'a [u8],
+    pub close: bool,
+}

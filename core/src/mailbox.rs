@@ -1,0 +1,211 @@
+//! What waits for Python: events in order, and the signal that there are some.
+//!
+//! Thread: any. Its lock is held for moments and inside it nothing else is locked.
+
+use crate::number::Number;
+use crate::poller::Signal;
+use crate::timers::Millis;
+use parking_lot::Mutex;
+use rustix::io;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use wire::http_head::RequestHead;
+
+/// One event; the constants of the seam with their payloads.
+pub struct Event {
+    pub number: Number,
+    pub at: Millis,
+    pub kind: Kind,
+}
+
+pub enum Kind {
+    Head(Box<Request>),
+    Request(Box<Request>),
+    Open(Box<Request>),
+    Message { is_text: bool, data: Vec<u8> },
+    Closed { code: u16, reason: String },
+    Gone,
+    Stopped,
+}
+
+/// A request as Python gets it.
+pub struct Request {
+    pub server: Number,
+    pub route: usize,
+    pub head: Arc<RequestHead>,
+    pub body: Vec<u8>,
+    /// `None`: over a unix socket.
+    pub client: Option<SocketAddr>,
+    pub is_websocket: bool,
+}
+
+#[derive(Default)]
+struct Queue {
+    events: VecDeque<Event>,
+    is_signalled: bool,
+    is_woken: bool,
+}
+
+pub struct Mailbox {
+    queue: Mutex<Queue>,
+    signal: Signal,
+}
+
+/// What a take found.
+pub struct Taken {
+    pub events: VecDeque<Event>,
+    /// Somebody asked for the wait to end.
+    pub is_woken: bool,
+}
+
+impl Mailbox {
+    pub fn new() -> io::Result<Mailbox> {
+        Ok(Mailbox {
+            queue: Mutex::default(),
+            signal: Signal::new()?,
+        })
+    }
+
+    /// Readable while the mailbox, or the runnable list when last seen, is not empty.
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.signal.as_fd()
+    }
+
+    /// Add events and say so. `more`: connections can go on without new bytes, so somebody must drive.
+    pub fn post(&self, staged: &mut Vec<Event>, more: bool) {
+        let mut queue = self.queue.lock();
+        queue.events.extend(staged.drain(..));
+        if more || !queue.events.is_empty() {
+            self.signal_once(&mut queue);
+        }
+    }
+
+    /// Add events and take at most `max_events`. The signal is set when something is left and cleared when nothing is:
+    /// events that one thread finds and takes cost no system call.
+    pub fn take(&self, staged: &mut Vec<Event>, max_events: usize, more: bool) -> Taken {
+        let mut queue = self.queue.lock();
+        queue.events.extend(staged.drain(..));
+        let events = if queue.events.len() <= max_events {
+            std::mem::take(&mut queue.events)
+        } else {
+            queue.events.drain(..max_events).collect()
+        };
+        let is_woken = std::mem::take(&mut queue.is_woken);
+        if more || !queue.events.is_empty() {
+            self.signal_once(&mut queue);
+        } else if queue.is_signalled {
+            queue.is_signalled = false;
+            self.signal.clear();
+        }
+        Taken { events, is_woken }
+    }
+
+    /// Put events that nobody handled back in front.
+    pub fn put_back(&self, mut events: VecDeque<Event>) {
+        let mut queue = self.queue.lock();
+        events.append(&mut queue.events);
+        queue.events = events;
+        if !queue.events.is_empty() {
+            self.signal_once(&mut queue);
+        }
+    }
+
+    /// Take the request of `number` away again; false if it has been taken already.
+    pub fn withdraw(&self, number: Number) -> bool {
+        let mut queue = self.queue.lock();
+        let before = queue.events.len();
+        queue.events.retain(|event| event.number != number);
+        queue.events.len() != before
+    }
+
+    /// Make the waiting take, or the next one, return.
+    pub fn wake(&self) {
+        let mut queue = self.queue.lock();
+        queue.is_woken = true;
+        self.signal_once(&mut queue);
+    }
+
+    fn signal_once(&self, queue: &mut Queue) {
+        if !queue.is_signalled {
+            queue.is_signalled = true;
+            self.signal.set();
+        }
+    }
+
+    /// Hold the lock across a fork.
+    pub fn freeze(&self) {
+        std::mem::forget(self.queue.lock());
+    }
+
+    /// Let go of what `freeze` took.
+    ///
+    /// # Safety
+    /// Only the thread that called `freeze`, once.
+    pub unsafe fn thaw(&self) {
+        // SAFETY: as promised by the caller.
+        unsafe { self.queue.force_unlock() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poller::wait_readable;
+    use std::time::Duration;
+
+    fn event(number: Number) -> Event {
+        Event {
+            number,
+            at: 0,
+            kind: Kind::Gone,
+        }
+    }
+    fn is_signalled(mailbox: &Mailbox) -> bool {
+        wait_readable(&[mailbox.descriptor()], Some(Duration::ZERO)).unwrap() == 1
+    }
+    fn numbers(taken: &Taken) -> Vec<Number> {
+        taken.events.iter().map(|event| event.number).collect()
+    }
+
+    #[test]
+    fn the_signal_stands_until_everything_is_taken() {
+        let mailbox = Mailbox::new().unwrap();
+        mailbox.post(&mut vec![event(1), event(2), event(3)], false);
+        assert!(is_signalled(&mailbox));
+        assert_eq!(numbers(&mailbox.take(&mut vec![], 2, false)), [1, 2]);
+        assert!(is_signalled(&mailbox));
+        assert_eq!(
+            numbers(&mailbox.take(&mut vec![event(4)], 9, false)),
+            [3, 4]
+        );
+        assert!(!is_signalled(&mailbox));
+    }
+
+    #[test]
+    fn runnable_connections_keep_the_signal() {
+        let mailbox = Mailbox::new().unwrap();
+        mailbox.take(&mut vec![event(1)], 9, true);
+        assert!(is_signalled(&mailbox));
+        mailbox.take(&mut vec![], 9, false);
+        assert!(!is_signalled(&mailbox));
+    }
+
+    #[test]
+    fn unhandled_events_come_back_first() {
+        let mailbox = Mailbox::new().unwrap();
+        let taken = mailbox.take(&mut vec![event(1), event(2)], 9, false);
+        mailbox.post(&mut vec![event(3)], false);
+        mailbox.put_back(taken.events);
+        assert_eq!(numbers(&mailbox.take(&mut vec![], 9, false)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_wake_is_seen_once() {
+        let mailbox = Mailbox::new().unwrap();
+        mailbox.wake();
+        assert!(mailbox.take(&mut vec![], 9, false).is_woken);
+        assert!(!mailbox.take(&mut vec![], 9, false).is_woken);
+    }
+}

@@ -1,0 +1,569 @@
+//! All sockets of one core, driven in short turns by whoever holds it: the home thread while it waits, the watchman
+//! while Python is busy. It never waits itself.
+//!
+//! Thread: whoever holds the reactor (see `engine`).
+
+use crate::connection::{Connection, Turn};
+use crate::listen::Listener;
+use crate::mailbox::{Event, Kind, Mailbox};
+use crate::number::{self, Number, NumberMap, NumberSet, TIMER};
+use crate::poller::{Interest, Poller, Ready};
+use crate::route_table::{RouteTable, Wants};
+use crate::settings::Settings;
+use crate::stream::Stream;
+use crate::timers::{Millis, Timers};
+use crate::websocket::Outcome;
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::net::{SocketFlags, acceptfrom_with};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use wire::error::HttpRefusal;
+
+/// A turn is short, so that a thread that waits for the reactor waits as long at most.
+const TURN: Duration = Duration::from_micros(500);
+/// A burst of connects leaves room for the others.
+const ACCEPTS_PER_TURN: usize = 64;
+/// How long a listener rests when descriptors have run out.
+const REST: Millis = 100;
+const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+
+/// One server: a listener and what its connections share.
+pub struct Site {
+    pub settings: Arc<Settings>,
+    pub routes: Arc<RouteTable>,
+    /// Open WebSockets, whom a broadcast reaches.
+    pub sockets: NumberSet,
+    /// Connections that are not over.
+    open: NumberSet,
+    listener: Option<Listener>,
+    is_resting: bool,
+    stops_at: Option<Millis>,
+    filed: Option<Millis>,
+}
+
+impl Site {
+    pub fn is_stopping(&self) -> bool {
+        self.listener.is_none()
+    }
+    pub fn routes_want(&self, route: usize, wants: Wants) -> bool {
+        self.routes
+            .get(route)
+            .is_some_and(|route| route.wants.has(wants))
+    }
+}
+
+/// What the seam's `stats` tells.
+#[derive(Clone, Copy, Default)]
+pub struct Counters {
+    pub accepted: u64,
+    pub requests: u64,
+    pub messages: u64,
+    pub refused: u64,
+    pub turns: u64,
+    pub panics: u64,
+}
+
+pub struct Reactor {
+    pub counters: Counters,
+    /// What callbacks of the running batch send waits for its end; see `engine`.
+    pub is_corking: bool,
+    pub staged: Vec<Event>,
+    poller: Poller,
+    timers: Timers,
+    connections: NumberMap<Connection>,
+    sites: NumberMap<Site>,
+    runnable: VecDeque<Number>,
+    dirty: Vec<Number>,
+    overdue: Vec<Number>,
+    ready: Vec<Ready>,
+    buffer: Box<[u8]>,
+    mailbox: Arc<Mailbox>,
+    /// Numbers that commands may name, also for threads that can't have the reactor just now.
+    live: Arc<Mutex<NumberSet>>,
+    started: Instant,
+    now: Millis,
+    date: [u8; 29],
+    date_until: Millis,
+}
+
+impl Reactor {
+    pub fn new(
+        poller: Poller,
+        mailbox: Arc<Mailbox>,
+        live: Arc<Mutex<NumberSet>>,
+        started: Instant,
+    ) -> Reactor {
+        Reactor {
+            counters: Counters::default(),
+            is_corking: false,
+            staged: Vec::new(),
+            poller,
+            timers: Timers::default(),
+            connections: NumberMap::default(),
+            sites: NumberMap::default(),
+            runnable: VecDeque::new(),
+            dirty: Vec::new(),
+            overdue: Vec::new(),
+            ready: Vec::new(),
+            buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
+            mailbox,
+            live,
+            started,
+            now: 0,
+            date: [b' '; 29],
+            date_until: 0,
+        }
+    }
+
+    // ---- time -------------------------------------------------------------------------------------------------------
+
+    /// Look at the clock; the Date field is made once a second.
+    pub fn tick(&mut self) -> Millis {
+        self.now = self.started.elapsed().as_millis() as Millis;
+        if self.now >= self.date_until {
+            let wall = SystemTime::now();
+            let past_second = wall
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.subsec_millis());
+            self.date_until = self.now + 1000 - Millis::from(past_second);
+            let text = httpdate::fmt_http_date(wall);
+            if let Ok(date) = text.as_bytes().try_into() {
+                self.date = date;
+            }
+        }
+        self.now
+    }
+
+    // ---- turns ------------------------------------------------------------------------------------------------------
+
+    /// Can connections go on without new bytes?
+    pub fn is_runnable(&self) -> bool {
+        !self.runnable.is_empty()
+    }
+
+    /// Serve what is ready, for at most `TURN`.
+    pub fn turn(&mut self) {
+        let begun = Instant::now();
+        self.counters.turns += 1;
+        self.tick();
+        self.go_on(begun);
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poller.look(&mut ready);
+        for (index, item) in ready.drain(..).enumerate() {
+            // What is left stays ready: the poller is level-triggered, and reports the others first next time.
+            if index % 8 == 7 && begun.elapsed() > TURN {
+                break;
+            }
+            self.serve(item);
+        }
+        self.ready = ready;
+        self.arm();
+    }
+
+    /// Set the timer for the earliest deadline.
+    pub fn arm(&mut self) {
+        self.timers.arm(&self.poller, self.now);
+    }
+
+    fn serve(&mut self, ready: Ready) {
+        if ready.number == TIMER {
+            self.fire();
+        } else if self.sites.contains_key(&ready.number) {
+            self.accept(ready.number);
+        } else {
+            let mut buffer = std::mem::take(&mut self.buffer);
+            self.with(ready.number, |connection, turn| {
+                connection.on_ready(ready, &mut buffer, turn)
+            });
+            self.keep_buffer(buffer);
+        }
+    }
+
+    /// Connections that need no new bytes: pipelined requests, an inbox with room again.
+    fn go_on(&mut self, begun: Instant) {
+        for _ in 0..self.runnable.len() {
+            let Some(number) = self.runnable.pop_front() else {
+                break;
+            };
+            let mut buffer = std::mem::take(&mut self.buffer);
+            self.with(number, |connection, turn| {
+                connection.is_runnable = false;
+                connection.go_on(&mut buffer, turn);
+            });
+            self.keep_buffer(buffer);
+            if begun.elapsed() > TURN {
+                break;
+            }
+        }
+    }
+
+    /// A connection that panicked took the buffer with it.
+    fn keep_buffer(&mut self, buffer: Box<[u8]>) {
+        self.buffer = if buffer.is_empty() {
+            vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice()
+        } else {
+            buffer
+        };
+    }
+
+    fn fire(&mut self) {
+        self.poller.clear_timer();
+        for number in self.timers.due(self.now) {
+            if self.sites.contains_key(&number) {
+                self.on_site_timer(number);
+            } else {
+                self.with(number, |connection, turn| connection.on_timer(turn));
+            }
+        }
+        for number in std::mem::take(&mut self.overdue) {
+            // Not in the mailbox any more: Python has it, and a running handler has no limit.
+            if self.mailbox.withdraw(number) {
+                self.with(number, |connection, turn| connection.answer_overdue(turn));
+            }
+        }
+    }
+
+    /// Do something with one connection; afterwards send, end and register as it wishes. `None`: there is no such.
+    ///
+    /// A panic in here is a bug; it costs that connection and nothing else.
+    pub fn with<R>(
+        &mut self,
+        number: Number,
+        act: impl FnOnce(&mut Connection, &mut Turn) -> R,
+    ) -> Option<R> {
+        let connection = self.connections.get_mut(&number)?;
+        let site = self.sites.get_mut(&connection.site)?;
+        let mut turn = Turn {
+            now: self.now,
+            date: &self.date,
+            poller: &self.poller,
+            timers: &mut self.timers,
+            staged: &mut self.staged,
+            runnable: &mut self.runnable,
+            dirty: &mut self.dirty,
+            overdue: &mut self.overdue,
+            site,
+            counters: &mut self.counters,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            let result = act(connection, &mut turn);
+            connection.settle(&mut turn);
+            result
+        }));
+        if outcome.is_err() {
+            turn.counters.panics += 1;
+            connection.give_up(&mut turn);
+        }
+        if connection.is_over() {
+            self.retire(number);
+        }
+        outcome.ok()
+    }
+
+    /// Forget a connection that is dead; one that lingers no longer counts.
+    fn retire(&mut self, number: Number) {
+        let Some(connection) = self.connections.get(&number) else {
+            return;
+        };
+        let site_number = connection.site;
+        if connection.is_dead() {
+            connection.stream().cut();
+            self.poller.delete(connection.stream());
+            self.connections.remove(&number);
+            self.live.lock().remove(&number);
+        }
+        if let Some(site) = self.sites.get_mut(&site_number) {
+            site.sockets.remove(&number);
+            site.open.remove(&number);
+        }
+        self.end_site_if_done(site_number);
+    }
+
+    // ---- servers ----------------------------------------------------------------------------------------------------
+
+    pub fn add_site(
+        &mut self,
+        listener: Listener,
+        settings: Settings,
+        routes: RouteTable,
+    ) -> Result<Number, Errno> {
+        let number = number::next();
+        self.poller.add(&listener, number, Interest::READ)?;
+        let site = Site {
+            settings: Arc::new(settings),
+            routes: Arc::new(routes),
+            sockets: NumberSet::default(),
+            open: NumberSet::default(),
+            listener: Some(listener),
+            is_resting: false,
+            stops_at: None,
+            filed: None,
+        };
+        self.sites.insert(number, site);
+        Ok(number)
+    }
+
+    pub fn site(&self, number: Number) -> Option<&Site> {
+        self.sites.get(&number)
+    }
+
+    pub fn set_routes(&mut self, number: Number, routes: RouteTable) -> bool {
+        self.sites
+            .get_mut(&number)
+            .map(|site| site.routes = Arc::new(routes))
+            .is_some()
+    }
+
+    fn accept(&mut self, site_number: Number) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = self
+                .sites
+                .get(&site_number)
+                .and_then(|site| site.listener.as_ref())
+            else {
+                return;
+            };
+            match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((descriptor, peer)) => {
+                    let client = peer.and_then(|address| SocketAddr::try_from(address).ok());
+                    self.add_connection(site_number, Stream::new(descriptor), client);
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return self.rest(site_number);
+                }
+                Err(_) => {} // that client has left already
+            }
+        }
+    }
+
+    fn add_connection(&mut self, site_number: Number, stream: Stream, client: Option<SocketAddr>) {
+        let Some(site) = self.sites.get_mut(&site_number) else {
+            return;
+        };
+        if site.settings.is_tcp {
+            stream.set_nodelay();
+        }
+        let number = number::next();
+        if self.poller.add(&stream, number, Interest::READ).is_err() {
+            return; // out of memory for watches: the client sees the connection end
+        }
+        self.counters.accepted += 1;
+        let is_full = site.open.len() >= site.settings.limits.max_connections;
+        site.open.insert(number);
+        let connection = Connection::new(
+            number,
+            site_number,
+            stream,
+            client,
+            Arc::clone(&site.settings),
+            self.now,
+        );
+        self.connections.insert(number, connection);
+        self.live.lock().insert(number);
+        self.with(number, |connection, turn| {
+            if is_full {
+                let reason = "This server has max_connections connections; try again later";
+                connection.refuse(
+                    HttpRefusal {
+                        status: 503,
+                        reason,
+                    },
+                    &[("Retry-After", "1")],
+                    turn,
+                );
+            }
+        });
+    }
+
+    /// Out of descriptors: a listener that stays ready would keep the processor busy doing nothing.
+    fn rest(&mut self, number: Number) {
+        let now = self.now;
+        let Some(site) = self.sites.get_mut(&number) else {
+            return;
+        };
+        if let Some(listener) = &site.listener {
+            let _ = self.poller.modify(listener, number, Interest::default());
+            site.is_resting = true;
+            site.filed = self.timers.file(number, site.filed, Some(now + REST));
+        }
+    }
+
+    fn on_site_timer(&mut self, number: Number) {
+        let now = self.now;
+        let Some(site) = self.sites.get_mut(&number) else {
+            return;
+        };
+        site.filed = None;
+        if std::mem::take(&mut site.is_resting)
+            && let Some(listener) = &site.listener
+        {
+            let _ = self.poller.modify(listener, number, Interest::READ);
+        }
+        match site.stops_at {
+            Some(at) if at <= now => self.end_connections(number, true),
+            at => site.filed = self.timers.file(number, None, at),
+        }
+    }
+
+    /// Stop listening and end the connections: at once, or within `grace`.
+    pub fn stop(&mut self, number: Number, grace: Duration) -> bool {
+        let now = self.tick();
+        let Some(site) = self.sites.get_mut(&number) else {
+            return false;
+        };
+        if let Some(listener) = site.listener.take() {
+            self.poller.delete(&listener);
+        } else if grace > Duration::ZERO {
+            return false;
+        }
+        let at = now + grace.as_millis() as Millis;
+        site.stops_at = Some(at);
+        site.filed = self.timers.file(number, site.filed, Some(at));
+        self.end_connections(number, grace.is_zero());
+        self.end_site_if_done(number);
+        true
+    }
+
+    fn end_connections(&mut self, number: Number, is_cut: bool) {
+        let Some(site) = self.sites.get(&number) else {
+            return;
+        };
+        for connection in site.open.iter().copied().collect::<Vec<_>>() {
+            self.with(connection, |connection, turn| connection.stop(is_cut, turn));
+        }
+    }
+
+    fn end_site_if_done(&mut self, number: Number) {
+        let Some(site) = self.sites.get_mut(&number) else {
+            return;
+        };
+        if site.is_stopping() && site.open.is_empty() && site.stops_at.is_some() {
+            site.stops_at = None;
+            site.filed = self.timers.file(number, site.filed, None);
+            self.staged.push(Event {
+                number,
+                at: self.now,
+                kind: Kind::Stopped,
+            });
+        }
+    }
+
+    /// Drop sites whose last lingering connection is gone. Called now and then, not on the way of traffic.
+    pub fn forget_stopped(&mut self) {
+        let used: NumberSet = self
+            .connections
+            .values()
+            .map(|connection| connection.site)
+            .collect();
+        self.sites.retain(|number, site| {
+            !site.is_stopping() || site.stops_at.is_some() || used.contains(number)
+        });
+    }
+
+    // ---- commands ---------------------------------------------------------------------------------------------------
+
+    /// Queue one frame for a WebSocket. `is_corked`: it leaves when its batch says so.
+    pub fn send(
+        &mut self,
+        number: Number,
+        is_corked: bool,
+        write: impl FnOnce(&mut crate::outbox::Outbox),
+    ) -> Outcome {
+        let sent = self.with(number, |connection, turn| {
+            if is_corked && !connection.is_dirty {
+                connection.is_dirty = true;
+                turn.dirty.push(number);
+            }
+            connection.send(turn, write)
+        });
+        sent.unwrap_or(Outcome::Shut)
+    }
+
+    /// Queue one frame for every open WebSocket of a server; returns how many took it.
+    pub fn broadcast(&mut self, site: Number, is_corked: bool, frame: &Arc<[u8]>) -> usize {
+        let Some(site) = self.sites.get(&site) else {
+            return 0;
+        };
+        let sockets: Vec<Number> = site.sockets.iter().copied().collect();
+        let mut taken = 0;
+        for number in sockets {
+            if self.send(number, is_corked, |outbox| outbox.append_shared(frame)) == Outcome::Sent {
+                taken += 1;
+            }
+        }
+        taken
+    }
+
+    /// Cork what `act` appends to the outbox of `number`, as `send` does.
+    pub fn with_cork<R>(
+        &mut self,
+        number: Number,
+        is_corked: bool,
+        act: impl FnOnce(&mut Connection, &mut Turn) -> R,
+    ) -> Option<R> {
+        self.with(number, |connection, turn| {
+            if is_corked && !connection.is_dirty {
+                connection.is_dirty = true;
+                turn.dirty.push(number);
+            }
+            act(connection, turn)
+        })
+    }
+
+    /// The callbacks of this many messages of one connection have returned: what they sent to it leaves.
+    pub fn messages_handled(&mut self, number: Number, messages: usize, bytes: usize) {
+        self.with(number, |connection, turn| {
+            connection.is_dirty = false;
+            connection.messages_handled(messages, bytes, turn);
+        });
+    }
+
+    /// Everything corked leaves.
+    pub fn uncork(&mut self) {
+        self.is_corking = false;
+        if self.dirty.is_empty() {
+            return;
+        }
+        self.tick();
+        for number in std::mem::take(&mut self.dirty) {
+            self.with(number, |connection, _| connection.is_dirty = false);
+        }
+    }
+
+    // ---- the end ----------------------------------------------------------------------------------------------------
+
+    /// Cut everything, at exit.
+    pub fn cut_all(&mut self) {
+        let sites: Vec<Number> = self.sites.keys().copied().collect();
+        for number in sites {
+            self.stop(number, Duration::ZERO);
+        }
+        self.drop_descriptors(true);
+    }
+
+    /// Close every descriptor. A forked child (`is_owner` false) does so without a word to the peers, and leaves the
+    /// socket files and the shared epoll set alone.
+    pub fn drop_descriptors(&mut self, is_owner: bool) {
+        for site in self.sites.values_mut() {
+            if let (Some(listener), false) = (&mut site.listener, is_owner) {
+                listener.forget_file();
+            }
+        }
+        if is_owner {
+            for connection in self.connections.values() {
+                connection.stream().cut();
+            }
+        }
+        self.connections.clear();
+        self.sites.clear();
+        self.runnable.clear();
+        self.dirty.clear();
+        self.staged.clear();
+        self.live.lock().clear();
+    }
+}

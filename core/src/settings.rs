@@ -1,0 +1,39 @@
+//! What one server is told when it starts: its limits and whom it answers. Plain values.
+//!
+//! Thread: any.
+
+use crate::timers::Millis;
+use wire::http_head::HeadLimits;
+use wire::ws_message::MessageLimits;
+
+/// The names and meanings of `portico.Limits`; `None` switches a time-out off.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub head: HeadLimits,
+    pub message: MessageLimits,
+    pub max_body_bytes: u64,
+    pub max_inbox_messages: usize,
+    pub max_inbox_bytes: usize,
+    pub max_outbox_bytes: usize,
+    pub max_connections: usize,
+    pub head_timeout: Option<Millis>,
+    pub body_timeout: Option<Millis>,
+    pub idle_timeout: Option<Millis>,
+    pub write_timeout: Option<Millis>,
+    pub answer_timeout: Option<Millis>,
+    pub ping_interval: Option<Millis>,
+    pub pong_timeout: Option<Millis>,
+    pub close_timeout: Option<Millis>,
+}
+
+/// What connections of one server have in common.
+#[derive(Debug)]
+pub struct Settings {
+    pub limits: Limits,
+    /// Names beside the loopback ones that the Host field may have; `None`: any (RFC 9110 §7.2).
+    pub allowed_hosts: Option<Vec<String>>,
+    /// Origins beside the server's own that may open WebSockets; `None`: any (RFC 6455 §10.2).
+    pub allowed_origins: Option<Vec<String>>,
+    /// Connections over TCP want TCP_NODELAY.
+    pub is_tcp: bool,
+}

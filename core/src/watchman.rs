@@ -1,0 +1,135 @@
+//! The one native thread: it keeps the server alive while the home thread is busy with Python.
+//!
+//! It never attaches to the interpreter and never touches a Python object. While the home thread waits in `take` it sleeps
+//! and nothing wakes it. While the home thread comes back often it looks at the clock every `TICK`. When the home thread
+//! has not been seen for `PATIENCE` and something waits, it flushes what is corked and drives the reactor until the home
+//! thread comes back. So the worst case to take over is `TICK` + `PATIENCE`, and the cost under load 200 wake-ups a second.
+//!
+//! Thread: the watchman.
+
+use crate::engine::{AWAKE, Doing, Engine, WATCHES_NOTHING, WATCHES_REACTOR};
+use crate::poller::wait_readable;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How long the home thread may be away from a reactor that has something to do.
+const PATIENCE: Duration = Duration::from_millis(1);
+/// How often the clock is looked at while the home thread keeps coming back.
+const TICK: Duration = Duration::from_millis(5);
+
+pub fn start(engine: Arc<Engine>) -> std::io::Result<JoinHandle<()>> {
+    let blocked = SignalsBlocked::new();
+    let thread = thread::Builder::new()
+        .name("portico-watch".into())
+        .stack_size(512 * 1024)
+        .spawn(move || watch(&engine));
+    drop(blocked);
+    thread
+}
+
+fn watch(engine: &Engine) {
+    while !is_ending(engine) {
+        sleep_until_needed(engine);
+        thread::sleep(PATIENCE);
+        while !is_ending(engine) && keeps_watching(engine) {
+            thread::sleep(TICK);
+        }
+    }
+}
+
+/// Sleep while there is nothing to watch: until the home thread goes off with a batch, or something comes in while it is
+/// about its own business.
+fn sleep_until_needed(engine: &Engine) {
+    let is_parked = engine.doing() == Doing::Parked;
+    engine.sleeps.store(
+        if is_parked {
+            WATCHES_NOTHING
+        } else {
+            WATCHES_REACTOR
+        },
+        Ordering::SeqCst,
+    );
+    // The home thread looks at `sleeps` after it changed what it does; so whoever is second sees the other.
+    let is_needed =
+        engine.doing() == Doing::Batch || is_parked != (engine.doing() == Doing::Parked);
+    if !is_needed && !is_ending(engine) {
+        let sources = [engine.alarm.as_fd(), engine.inner.as_fd()];
+        let _ = wait_readable(if is_parked { &sources[..1] } else { &sources }, None);
+    }
+    engine.sleeps.store(AWAKE, Ordering::SeqCst);
+    engine.alarm.clear();
+}
+
+/// Look once, and drive if need be. False: all is quiet, sleep.
+fn keeps_watching(engine: &Engine) -> bool {
+    let unseen = engine.unseen();
+    match engine.doing() {
+        Doing::Parked => unseen < TICK,
+        Doing::Batch if unseen >= PATIENCE => {
+            drive(engine);
+            true
+        }
+        Doing::Batch => true,
+        Doing::Away if unseen >= PATIENCE && has_work(engine) => {
+            drive(engine);
+            true
+        }
+        Doing::Away => unseen < TICK,
+    }
+}
+
+fn has_work(engine: &Engine) -> bool {
+    wait_readable(&[engine.inner.as_fd()], Some(Duration::ZERO)) != Ok(0)
+}
+
+/// Be the driver until the home thread is seen again.
+fn drive(engine: &Engine) {
+    let generation = engine.generation();
+    engine.takeovers.fetch_add(1, Ordering::Relaxed);
+    // Corked bytes never wait for Python; from here on what callbacks send leaves at once.
+    engine.lease().uncork();
+    while !is_ending(engine) && engine.generation() == generation {
+        if !engine.drive() {
+            let _ = wait_readable(&[engine.inner.as_fd(), engine.alarm.as_fd()], None);
+        }
+    }
+}
+
+fn is_ending(engine: &Engine) -> bool {
+    engine.is_ending.load(Ordering::SeqCst)
+}
+
+/// A new thread inherits the mask: no signal may be delivered to the watchman, because then it would not interrupt the
+/// main thread's wait, and Ctrl-C would be seen only at the next event.
+struct SignalsBlocked {
+    before: libc::sigset_t,
+}
+
+impl SignalsBlocked {
+    fn new() -> SignalsBlocked {
+        // SAFETY: both sets are plain data that the calls fill; the calls only change this thread's mask.
+        unsafe {
+            let mut all: libc::sigset_t = std::mem::zeroed();
+            let mut before: libc::sigset_t = std::mem::zeroed();
+            libc::sigfillset(&raw mut all);
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+            SignalsBlocked { before }
+        }
+    }
+}
+
+impl Drop for SignalsBlocked {
+    fn drop(&mut self) {
+        // SAFETY: the set came from the same call.
+        unsafe {
+            libc::pthread_sigmask(
+                libc::SIG_SETMASK,
+                &raw const self.before,
+                std::ptr::null_mut(),
+            );
+        }
+    }
+}

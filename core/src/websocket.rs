@@ -1,0 +1,418 @@
+//! What a connection does while it speaks WebSocket (RFC 6455): messages in both directions, pings, the closing handshake.
+//!
+//! Thread: whoever holds the reactor.
+
+use crate::connection::{Connection, Life, Protocol, Step, Turn};
+use crate::mailbox::Kind;
+use crate::settings::Limits;
+use crate::timers::Millis;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::http_head::RequestHead;
+use wire::ws_close::{ABNORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER, encode_close};
+use wire::ws_frame::{Opcode, Role, encode_frame};
+use wire::ws_handshake::{Handshake, encode_switching_protocols};
+use wire::ws_message::{Incoming, MessageReader, Payload};
+
+/// What became of a command; the seam's SENT, SHUT and FULL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Sent,
+    Shut,
+    Full,
+}
+
+pub struct WebSocket {
+    reader: MessageReader,
+    phase: Phase,
+    inbox: Inbox,
+    keep_alive: KeepAlive,
+    has_closed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Open,
+    /// The peer closed, or broke a rule, after messages that Python has not handled; this code answers when it has.
+    Answering {
+        code: u16,
+        since: Millis,
+    },
+    /// We closed; the peer has not.
+    Asked {
+        since: Millis,
+    },
+    Over,
+}
+
+/// Messages that Python has, or has been promised, and is not done with.
+#[derive(Default)]
+struct Inbox {
+    messages: usize,
+    bytes: usize,
+    /// Callbacks that go on after they returned.
+    held: usize,
+}
+
+struct KeepAlive {
+    next_ping: Option<Millis>,
+    /// The ping that waits for its pong.
+    pending: Option<(u64, Millis, Instant)>,
+    count: u64,
+    latency: Option<Duration>,
+}
+
+impl WebSocket {
+    fn new(limits: &Limits, now: Millis) -> WebSocket {
+        let next_ping = limits.ping_interval.map(|interval| now + interval);
+        WebSocket {
+            reader: MessageReader::new(Role::Server, limits.message),
+            phase: Phase::Open,
+            inbox: Inbox::default(),
+            keep_alive: KeepAlive {
+                next_ping,
+                pending: None,
+                count: 0,
+                latency: None,
+            },
+            has_closed: false,
+        }
+    }
+
+    /// Python is behind, or what comes is not wanted any more.
+    pub fn is_paused(&self, limits: &Limits) -> bool {
+        match self.phase {
+            Phase::Open => {
+                self.inbox.messages + self.inbox.held >= limits.max_inbox_messages
+                    || self.inbox.bytes >= limits.max_inbox_bytes
+            }
+            Phase::Asked { .. } => false,
+            Phase::Answering { .. } | Phase::Over => true,
+        }
+    }
+
+    fn is_behind(&self) -> bool {
+        self.inbox.messages + self.inbox.held > 0
+    }
+
+    pub fn deadline(&self, limits: &Limits) -> Option<Millis> {
+        match self.phase {
+            Phase::Open => {
+                let pong = self.pong_deadline(limits);
+                [self.keep_alive.next_ping, pong]
+                    .into_iter()
+                    .flatten()
+                    .min()
+            }
+            Phase::Answering { since, .. } | Phase::Asked { since } => {
+                Some(since + limits.close_timeout?)
+            }
+            Phase::Over => None,
+        }
+    }
+
+    fn pong_deadline(&self, limits: &Limits) -> Option<Millis> {
+        let (_, sent, _) = self.keep_alive.pending?;
+        Some(sent + limits.pong_timeout?)
+    }
+}
+
+impl Connection {
+    fn websocket(&mut self) -> Option<&mut WebSocket> {
+        match &mut self.protocol {
+            Protocol::WebSocket(websocket) => Some(websocket),
+            Protocol::Http(_) => None,
+        }
+    }
+
+    /// Bytes waiting in the outbox and the last round trip in seconds, of an open WebSocket.
+    pub fn websocket_info(&self) -> Option<(usize, Option<f64>)> {
+        match &self.protocol {
+            Protocol::WebSocket(websocket) if self.life == Life::Open => Some((
+                self.outbox.len(),
+                websocket
+                    .keep_alive
+                    .latency
+                    .map(|latency| latency.as_secs_f64()),
+            )),
+            _ => None,
+        }
+    }
+
+    /// Accept the handshake: the 101 leaves, Python hears of it.
+    pub fn open_websocket(
+        &mut self,
+        head: Arc<RequestHead>,
+        route: usize,
+        handshake: &Handshake,
+        turn: &mut Turn,
+    ) {
+        self.outbox
+            .append(|out| encode_switching_protocols(out, handshake, None, b""));
+        self.protocol = Protocol::WebSocket(WebSocket::new(&self.settings.limits, turn.now));
+        turn.site.sockets.insert(self.number);
+        let request = self.request(&head, route, Vec::new(), true);
+        self.stage(Kind::Open(request), turn);
+    }
+
+    pub fn read_websocket(&mut self, input: &mut [u8], turn: &mut Turn) -> Step {
+        let Protocol::WebSocket(websocket) = &mut self.protocol else {
+            return Step::STOP;
+        };
+        if input.is_empty() || websocket.is_paused(&self.settings.limits) {
+            return Step::STOP;
+        }
+        let (used, incoming) = match websocket.reader.read(input) {
+            Ok((used, Some(incoming))) => (used, incoming),
+            Ok((used, None)) => {
+                return Step {
+                    used,
+                    goes_on: false,
+                };
+            }
+            Err(refusal) => {
+                turn.counters.refused += 1;
+                self.close_received(refusal.code, refusal.reason, turn);
+                return Step::STOP;
+            }
+        };
+        match incoming {
+            Incoming::Text(payload) => self.on_message(true, payload, turn),
+            Incoming::Binary(payload) => self.on_message(false, payload, turn),
+            Incoming::Ping(payload) => {
+                // Pings that the peer sends faster than it reads are not answered: the newest pong is enough (§5.5.3).
+                if self.outbox.len() < self.settings.limits.max_outbox_bytes {
+                    self.outbox
+                        .append(|out| encode_frame(out, Opcode::Pong, &payload, None));
+                }
+            }
+            Incoming::Pong(payload) => websocket.on_pong(&payload),
+            Incoming::Close { code, reason } => {
+                let reason = reason.to_owned();
+                self.close_received(code, &reason, turn);
+            }
+        }
+        Step {
+            used,
+            goes_on: true,
+        }
+    }
+
+    fn on_message(&mut self, is_text: bool, payload: Payload<'_>, turn: &mut Turn) {
+        let number = self.number;
+        let Some(websocket) = self.websocket() else {
+            return;
+        };
+        if websocket.phase != Phase::Open {
+            return; // we closed: as in a browser, what comes then is not delivered
+        }
+        let data = payload.into_vec();
+        websocket.inbox.messages += 1;
+        websocket.inbox.bytes += data.len();
+        turn.counters.messages += 1;
+        turn.staged.push(crate::mailbox::Event {
+            number,
+            at: turn.now,
+            kind: Kind::Message { is_text, data },
+        });
+    }
+
+    /// The peer closed, or broke a rule. Python hears of it after its messages; the peer is answered after their callbacks.
+    fn close_received(&mut self, code: u16, reason: &str, turn: &mut Turn) {
+        self.stage_closed(code, reason, turn);
+        let Some(websocket) = self.websocket() else {
+            return;
+        };
+        match websocket.phase {
+            Phase::Open if websocket.is_behind() => {
+                websocket.phase = Phase::Answering {
+                    code,
+                    since: turn.now,
+                }
+            }
+            Phase::Open => self.answer_close(code),
+            _ => self.life = Life::Finishing,
+        }
+        turn.site.sockets.remove(&self.number);
+    }
+
+    fn answer_close(&mut self, code: u16) {
+        self.outbox.append(|out| encode_close(out, code, "", None));
+        if let Some(websocket) = self.websocket() {
+            websocket.phase = Phase::Over;
+        }
+        self.life = Life::Finishing;
+    }
+
+    fn stage_closed(&mut self, code: u16, reason: &str, turn: &mut Turn) {
+        turn.site.sockets.remove(&self.number);
+        if let Some(websocket) = self.websocket()
+            && !std::mem::replace(&mut websocket.has_closed, true)
+        {
+            self.stage(
+                Kind::Closed {
+                    code,
+                    reason: reason.to_owned(),
+                },
+                turn,
+            );
+        }
+    }
+
+    /// The connection was lost (1006, RFC 6455 §7.1.5).
+    pub fn end_websocket(&mut self, turn: &mut Turn) {
+        self.stage_closed(ABNORMAL, "", turn);
+        self.life = Life::Dead;
+    }
+
+    /// Callbacks of this many messages have returned.
+    pub fn messages_handled(&mut self, messages: usize, bytes: usize, turn: &mut Turn) {
+        if let Some(websocket) = self.websocket() {
+            websocket.inbox.messages -= messages.min(websocket.inbox.messages);
+            websocket.inbox.bytes -= bytes.min(websocket.inbox.bytes);
+            self.catch_up(turn);
+        }
+    }
+
+    pub fn hold(&mut self) {
+        if let Some(websocket) = self.websocket() {
+            websocket.inbox.held += 1;
+        }
+    }
+
+    pub fn release(&mut self, turn: &mut Turn) {
+        if let Some(websocket) = self.websocket() {
+            websocket.inbox.held = websocket.inbox.held.saturating_sub(1);
+            self.catch_up(turn);
+        }
+    }
+
+    /// Python has done something: answer a close that waited, read on.
+    fn catch_up(&mut self, turn: &mut Turn) {
+        let has_input = self.has_input();
+        let limits = Arc::clone(&self.settings);
+        let is_at_end = self.is_at_end;
+        let Some(websocket) = self.websocket() else {
+            return;
+        };
+        match websocket.phase {
+            Phase::Answering { code, .. } if !websocket.is_behind() => self.answer_close(code),
+            Phase::Open if (has_input || is_at_end) && !websocket.is_paused(&limits.limits) => {
+                self.make_runnable(turn)
+            }
+            _ => {}
+        }
+    }
+
+    /// Queue a message, already a frame or made by `write`.
+    pub fn send(
+        &mut self,
+        turn: &mut Turn,
+        write: impl FnOnce(&mut crate::outbox::Outbox),
+    ) -> Outcome {
+        match self.websocket().map(|websocket| websocket.phase) {
+            Some(Phase::Open | Phase::Answering { .. }) if self.life == Life::Open => {}
+            _ => return Outcome::Shut,
+        }
+        if self.outbox.len() >= self.settings.limits.max_outbox_bytes {
+            // A client this far behind would cost memory for ever; one that comes back finds a live server.
+            self.close_asked(TRY_AGAIN_LATER, "max_outbox_bytes reached", turn);
+            return Outcome::Full;
+        }
+        write(&mut self.outbox);
+        Outcome::Sent
+    }
+
+    pub fn ping(&mut self, payload: &[u8]) -> Outcome {
+        match self.websocket().map(|websocket| websocket.phase) {
+            Some(Phase::Open) if self.life == Life::Open => {}
+            _ => return Outcome::Shut,
+        }
+        if self.outbox.len() >= self.settings.limits.max_outbox_bytes {
+            return Outcome::Full;
+        }
+        self.outbox
+            .append(|out| encode_frame(out, Opcode::Ping, payload, None));
+        Outcome::Sent
+    }
+
+    /// Begin the closing handshake (§7.1.2).
+    pub fn close_asked(&mut self, code: u16, reason: &str, turn: &mut Turn) -> Outcome {
+        let Some(websocket) = self.websocket() else {
+            return Outcome::Shut;
+        };
+        if websocket.phase != Phase::Open {
+            return Outcome::Shut;
+        }
+        websocket.phase = Phase::Asked { since: turn.now };
+        turn.site.sockets.remove(&self.number);
+        self.outbox
+            .append(|out| encode_close(out, code, reason, None));
+        if self.has_input() {
+            self.make_runnable(turn); // what waited is dropped, the peer's close may be behind it
+        }
+        Outcome::Sent
+    }
+
+    pub fn check_websocket_deadlines(&mut self, turn: &mut Turn) {
+        let settings = Arc::clone(&self.settings);
+        let Some(websocket) = self.websocket() else {
+            return;
+        };
+        let is_due =
+            |deadline: Option<Millis>| deadline.is_some_and(|deadline| deadline <= turn.now);
+        match websocket.phase {
+            Phase::Open if is_due(websocket.pong_deadline(&settings.limits)) => {
+                self.stage_closed(ABNORMAL, "no pong within pong_timeout_s", turn);
+                self.answer_close(INTERNAL_ERROR);
+            }
+            Phase::Open if is_due(websocket.keep_alive.next_ping) => self.keep_alive(turn),
+            Phase::Answering { code, .. } if is_due(websocket.deadline(&settings.limits)) => {
+                self.answer_close(code)
+            }
+            Phase::Asked { .. } if is_due(websocket.deadline(&settings.limits)) => {
+                self.end_websocket(turn)
+            }
+            _ => {}
+        }
+    }
+
+    /// Send the next ping, unless the last one is still under way.
+    fn keep_alive(&mut self, turn: &mut Turn) {
+        let interval = self.settings.limits.ping_interval;
+        let can_send = self.outbox.is_empty();
+        let Some(websocket) = self.websocket() else {
+            return;
+        };
+        let keep_alive = &mut websocket.keep_alive;
+        keep_alive.next_ping = interval.map(|interval| turn.now + interval);
+        if keep_alive.pending.is_some() || !can_send {
+            return;
+        }
+        keep_alive.count += 1;
+        let count = keep_alive.count;
+        keep_alive.pending = Some((count, turn.now, Instant::now()));
+        self.outbox
+            .append(|out| encode_frame(out, Opcode::Ping, &count.to_be_bytes(), None));
+    }
+
+    pub fn stop_websocket(&mut self, is_cut: bool, turn: &mut Turn) {
+        if self.life == Life::Open {
+            self.close_asked(GOING_AWAY, "", turn);
+            if is_cut {
+                self.stage_closed(GOING_AWAY, "", turn);
+            }
+        }
+    }
+}
+
+impl WebSocket {
+    fn on_pong(&mut self, payload: &[u8]) {
+        if let Some((count, _, sent)) = self.keep_alive.pending
+            && payload == count.to_be_bytes()
+        {
+            self.keep_alive.latency = Some(sent.elapsed());
+            self.keep_alive.pending = None;
+        }
+    }
+}
