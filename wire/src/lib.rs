@@ -1,0 +1,23 @@
+//! Bytes ⇄ events for HTTP/1.1 (RFC 9112) and WebSocket (RFC 6455), both roles.
+//!
+//! In scope: request and response heads, bodies, trailers; the WebSocket handshake, frames, messages
+//! and closing; the limits that bound them; every refusal with its status or close code.
+//! Out of scope: sockets, clocks, threads, Python, routing, compression of HTTP content.
+//!
+//! Thread: any (pure).
+#![forbid(unsafe_code)]
+
+pub mod error;
+pub mod http_body;
+mod http_encode;
+mod http_fields;
+mod http_framing;
+pub mod http_head;
+mod http_request;
+mod http_response;
+mod http_status;
+mod http_target;
+pub mod ws_close;
+pub mod ws_frame;
+pub mod ws_handshake;
+pub mod ws_message;
