@@ -12,9 +12,9 @@ use std::net::{IpAddr, Ipv6Addr};
 pub fn is_host_allowed(authority: &str, allowed: &[String]) -> bool {
     let name = host_name(authority);
     is_loopback(name)
-        || allowed.iter().any(|entry| {
-            entry.eq_ignore_ascii_case(authority) || host_name(entry).eq_ignore_ascii_case(name)
-        })
+        || allowed
+            .iter()
+            .any(|entry| entry.eq_ignore_ascii_case(authority) || host_name(entry).eq_ignore_ascii_case(name))
 }
 
 /// May a page of `origin` open a WebSocket on the server it calls `authority`? `null` never may.
@@ -22,10 +22,7 @@ pub fn is_origin_allowed(origin: &[u8], authority: &str, allowed: &[String]) -> 
     let Ok(origin) = std::str::from_utf8(origin) else {
         return false;
     };
-    if allowed
-        .iter()
-        .any(|entry| entry.trim_end_matches('/').eq_ignore_ascii_case(origin))
-    {
+    if allowed.iter().any(|entry| entry.trim_end_matches('/').eq_ignore_ascii_case(origin)) {
         return origin != "null";
     }
     let Some((scheme, host)) = origin.split_once("://") else {
@@ -41,9 +38,7 @@ fn is_loopback(name: &str) -> bool {
             && name.is_char_boundary(name.len() - 10)
             && name[name.len() - 10..].eq_ignore_ascii_case(".localhost");
     is_local_name
-        || name
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
         || bracketed(name).is_some_and(|address| address.is_loopback())
 }
 
@@ -60,10 +55,7 @@ fn host_name(authority: &str) -> &str {
 }
 
 fn without_port<'a>(authority: &'a str, default: &str) -> &'a str {
-    authority
-        .strip_suffix(default)
-        .filter(|rest| !default.is_empty() && !rest.is_empty())
-        .unwrap_or(authority)
+    authority.strip_suffix(default).filter(|rest| !default.is_empty() && !rest.is_empty()).unwrap_or(authority)
 }
 
 fn default_port(scheme: &str) -> &'static str {
@@ -108,10 +100,7 @@ mod tests {
             assert!(!is_host_allowed(bad, &[]), "{bad}");
         }
         assert!(is_host_allowed("lab.example:8000", &list(&["lab.example"])));
-        assert!(is_host_allowed(
-            "lab.example:8000",
-            &list(&["LAB.example:8000"])
-        ));
+        assert!(is_host_allowed("lab.example:8000", &list(&["LAB.example:8000"])));
         assert!(!is_host_allowed("lab.example.net", &list(&["lab.example"])));
     }
 
@@ -132,21 +121,9 @@ mod tests {
         ] {
             assert!(!same(bad, "localhost:8000"), "{bad}");
         }
-        assert!(is_origin_allowed(
-            b"https://app.example",
-            "localhost:8000",
-            &list(&["https://app.example/"])
-        ));
-        assert!(!is_origin_allowed(
-            b"https://app.example.evil.net",
-            "localhost:8000",
-            &list(&["https://app.example"])
-        ));
-        assert!(!is_origin_allowed(
-            b"null",
-            "localhost:8000",
-            &list(&["null"])
-        ));
+        assert!(is_origin_allowed(b"https://app.example", "localhost:8000", &list(&["https://app.example/"])));
+        assert!(!is_origin_allowed(b"https://app.example.evil.net", "localhost:8000", &list(&["https://app.example"])));
+        assert!(!is_origin_allowed(b"null", "localhost:8000", &list(&["null"])));
         assert!(!is_origin_allowed(b"\xff", "localhost", &[]));
     }
 }

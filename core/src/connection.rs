@@ -62,10 +62,7 @@ pub struct Step {
 }
 
 impl Step {
-    pub const STOP: Step = Step {
-        used: 0,
-        goes_on: false,
-    };
+    pub const STOP: Step = Step { used: 0, goes_on: false };
 }
 
 pub struct Connection {
@@ -271,11 +268,7 @@ impl Connection {
         self.flush_new(turn);
         if self.life == Life::Finishing && self.outbox.is_empty() {
             self.stream.finish();
-            self.life = if self.is_at_end {
-                Life::Dead
-            } else {
-                Life::Lingering(turn.now + LINGER)
-            };
+            self.life = if self.is_at_end { Life::Dead } else { Life::Lingering(turn.now + LINGER) };
         }
         if self.life == Life::Dead {
             self.filed = turn.timers.file(self.number, self.filed, None);
@@ -287,21 +280,14 @@ impl Connection {
     }
 
     fn settle_interest(&mut self, turn: &mut Turn) {
-        let wanted = Interest {
-            read: self.wants_read(),
-            write: self.blocked_since.is_some(),
-        };
+        let wanted = Interest { read: self.wants_read(), write: self.blocked_since.is_some() };
         if self.is_detached {
             if wanted.read {
                 self.make_runnable(turn);
             }
         } else if wanted != self.interest {
             self.interest = wanted;
-            if turn
-                .poller
-                .modify(&self.stream, self.number, wanted)
-                .is_err()
-            {
+            if turn.poller.modify(&self.stream, self.number, wanted).is_err() {
                 self.life = Life::Dead;
             }
         }
@@ -325,9 +311,7 @@ impl Connection {
     /// Reading waits for Python.
     fn is_paused(&self) -> bool {
         match &self.protocol {
-            Protocol::Http(http) => {
-                http.is_waiting() && self.input.len() >= crate::http::PIPELINE_BYTES
-            }
+            Protocol::Http(http) => http.is_waiting() && self.input.len() >= crate::http::PIPELINE_BYTES,
             Protocol::WebSocket(websocket) => websocket.is_paused(&self.settings.limits),
         }
     }
@@ -341,10 +325,7 @@ impl Connection {
             }
             return;
         }
-        if self
-            .write_deadline()
-            .is_some_and(|deadline| deadline <= turn.now)
-        {
+        if self.write_deadline().is_some_and(|deadline| deadline <= turn.now) {
             self.on_failure(turn);
             self.life = Life::Dead;
             return;
@@ -359,9 +340,7 @@ impl Connection {
         let own = match (&self.life, &self.protocol) {
             (Life::Lingering(until), _) => Some(*until),
             (Life::Open, Protocol::Http(http)) => http.deadline(&self.settings.limits),
-            (Life::Open, Protocol::WebSocket(websocket)) => {
-                websocket.deadline(&self.settings.limits)
-            }
+            (Life::Open, Protocol::WebSocket(websocket)) => websocket.deadline(&self.settings.limits),
             _ => None,
         };
         [own, self.write_deadline()].into_iter().flatten().min()
@@ -391,32 +370,15 @@ impl Connection {
         self.filed = turn.timers.file(self.number, self.filed, None);
         self.life = Life::Dead;
         let is_websocket = matches!(self.protocol, Protocol::WebSocket(_));
-        self.stage(
-            if is_websocket {
-                Kind::Closed {
-                    code: 1011,
-                    reason: String::new(),
-                }
-            } else {
-                Kind::Gone
-            },
-            turn,
-        );
+        self.stage(if is_websocket { Kind::Closed { code: 1011, reason: String::new() } } else { Kind::Gone }, turn);
     }
 
     /// Tell Python of this connection.
     pub fn stage(&self, kind: Kind, turn: &mut Turn) {
-        turn.staged.push(Event {
-            number: self.number,
-            at: turn.now,
-            kind,
-        });
+        turn.staged.push(Event { number: self.number, at: turn.now, kind });
     }
 }
 
 fn is_passing(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
-    )
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

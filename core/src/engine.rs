@@ -150,10 +150,7 @@ impl Engine {
     }
 
     fn hold<'a>(&'a self, guard: MutexGuard<'a, Reactor>) -> Lease<'a> {
-        let mut lease = Lease {
-            engine: self,
-            guard: ManuallyDrop::new(guard),
-        };
+        let mut lease = Lease { engine: self, guard: ManuallyDrop::new(guard) };
         self.work_off(&mut lease.guard); // older commands first
         lease
     }
@@ -198,8 +195,7 @@ impl Engine {
 
     fn seen(&self) {
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.last_seen_us
-            .store(self.started.elapsed().as_micros() as u64, Ordering::Relaxed);
+        self.last_seen_us.store(self.started.elapsed().as_micros() as u64, Ordering::Relaxed);
     }
 
     /// Drive once and take what there is, without waiting for anything.
@@ -221,14 +217,9 @@ impl Engine {
     }
 
     /// Wait until there are events, `deadline`, or a signal (`Err`). Never call it attached to the interpreter.
-    pub fn wait_and_take(
-        &self,
-        max_events: usize,
-        deadline: Option<Instant>,
-    ) -> Result<Taken, Errno> {
+    pub fn wait_and_take(&self, max_events: usize, deadline: Option<Instant>) -> Result<Taken, Errno> {
         loop {
-            let timeout =
-                deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             self.set_doing(Doing::Parked);
             let woken = wait_readable(&[self.outer.as_fd()], timeout);
             self.set_doing(Doing::Away);
@@ -269,9 +260,7 @@ impl Engine {
     pub fn messages_handled(&self, number: Number, messages: usize, bytes: usize) {
         match self.try_lease() {
             Some(mut lease) => lease.messages_handled(number, messages, bytes),
-            None => self.leave(Box::new(move |reactor| {
-                reactor.messages_handled(number, messages, bytes)
-            })),
+            None => self.leave(Box::new(move |reactor| reactor.messages_handled(number, messages, bytes))),
         }
     }
 
@@ -295,9 +284,7 @@ impl Engine {
 
     /// How long something that happened `at` on the reactor's clock is ago.
     pub fn age(&self, at: Millis) -> Duration {
-        self.started
-            .elapsed()
-            .saturating_sub(Duration::from_millis(at))
+        self.started.elapsed().saturating_sub(Duration::from_millis(at))
     }
 
     /// How long the home thread has not been seen.

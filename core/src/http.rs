@@ -14,9 +14,7 @@ use crate::timers::Millis;
 use std::sync::Arc;
 use wire::error::HttpRefusal;
 use wire::http_body::{BodyFraming, BodyReader};
-use wire::http_head::{
-    Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head,
-};
+use wire::http_head::{Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head};
 use wire::ws_handshake::{Handshake, Offer, accept_offer};
 
 /// How much of the following requests is read while one is being answered; reading on notices a client that leaves.
@@ -61,13 +59,7 @@ enum Phase {
 
 impl Http {
     pub fn new(now: Millis) -> Http {
-        Http {
-            reader: HeadReader::new(),
-            phase: Phase::Head,
-            since: now,
-            has_begun: false,
-            is_first: true,
-        }
+        Http { reader: HeadReader::new(), phase: Phase::Head, since: now, has_begun: false, is_first: true }
     }
 
     /// A request is with Python.
@@ -86,9 +78,7 @@ impl Http {
             Phase::Head if self.has_begun || self.is_first => limits.head_timeout,
             Phase::Head => limits.idle_timeout,
             Phase::Body { .. } => limits.body_timeout,
-            Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } if !is_taken => {
-                limits.answer_timeout
-            }
+            Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } if !is_taken => limits.answer_timeout,
             _ => None,
         };
         Some(self.since + timeout?)
@@ -113,10 +103,7 @@ impl Connection {
                 Ok(Some((used, head))) => {
                     http.is_first = false;
                     self.begin_request(head, input.len() > used, turn);
-                    Step {
-                        used,
-                        goes_on: true,
-                    }
+                    Step { used, goes_on: true }
                 }
                 Ok(None) => {
                     if !http.has_begun {
@@ -130,12 +117,7 @@ impl Connection {
                     Step::STOP
                 }
             },
-            Phase::Body {
-                reader,
-                body,
-                at_last_progress,
-                ..
-            } => match reader.read(input, body) {
+            Phase::Body { reader, body, at_last_progress, .. } => match reader.read(input, body) {
                 Ok(used) => {
                     let is_done = reader.is_done();
                     if body.len() >= *at_last_progress + BODY_PROGRESS_BYTES {
@@ -145,10 +127,7 @@ impl Connection {
                     if is_done {
                         self.deliver(turn);
                     }
-                    Step {
-                        used,
-                        goes_on: is_done,
-                    }
+                    Step { used, goes_on: is_done }
                 }
                 Err(refusal) => {
                     self.refuse(refusal, &[], turn);
@@ -166,14 +145,7 @@ impl Connection {
             && !access::is_host_allowed(head.host(), hosts)
         {
             let reason = "This server does not answer to that Host; the option allowed_hosts names the ones it does";
-            return self.refuse(
-                HttpRefusal {
-                    status: 403,
-                    reason,
-                },
-                &[],
-                turn,
-            );
+            return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
         let routes = Arc::clone(&turn.site.routes);
         let Some((index, route)) = routes.find(head.path()) else {
@@ -199,13 +171,7 @@ impl Connection {
     fn answer_without_handler(&mut self, head: &RequestHead, wants: Wants, turn: &mut Turn) {
         if wants.has(Wants::WEBSOCKET) {
             let fields = [PLAIN_TEXT, ("Upgrade", "websocket")];
-            self.answer_natively(
-                head,
-                426,
-                &fields,
-                b"426 Upgrade Required: this is a WebSocket\n",
-                turn,
-            );
+            self.answer_natively(head, 426, &fields, b"426 Upgrade Required: this is a WebSocket\n", turn);
         } else {
             self.answer_natively(head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
         }
@@ -216,11 +182,7 @@ impl Connection {
             let fields = [PLAIN_TEXT, ("Allow", "GET, HEAD")];
             return self.answer_natively(head, 405, &fields, b"405 Method Not Allowed\n", turn);
         }
-        let fields: Vec<(&str, &str)> = inline
-            .fields
-            .iter()
-            .map(|(name, value)| (&name[..], &value[..]))
-            .collect();
+        let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         self.answer_natively(head, inline.status, &fields, &inline.body, turn);
     }
 
@@ -229,15 +191,9 @@ impl Connection {
             && let Some(origin) = head.get("origin")
             && !access::is_origin_allowed(origin, head.host(), origins)
         {
-            let reason = "Pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
-            return self.refuse(
-                HttpRefusal {
-                    status: 403,
-                    reason,
-                },
-                &[],
-                turn,
-            );
+            let reason =
+                "Pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
+            return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
         let protocols: Vec<&[u8]> = head
             .fields()
@@ -251,38 +207,20 @@ impl Connection {
         };
         match accept_offer(&offer) {
             // RFC 6455 §4.4: name the version that would be accepted.
-            Err(refusal) if refusal.status == 426 => self.refuse(
-                refusal,
-                &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")],
-                turn,
-            ),
-            Err(refusal) => self.refuse(refusal, &[], turn),
-            Ok(handshake) if wants.has(Wants::HEAD) => {
-                self.ask(Arc::new(head), route, Some(handshake), turn)
+            Err(refusal) if refusal.status == 426 => {
+                self.refuse(refusal, &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")], turn)
             }
+            Err(refusal) => self.refuse(refusal, &[], turn),
+            Ok(handshake) if wants.has(Wants::HEAD) => self.ask(Arc::new(head), route, Some(handshake), turn),
             Ok(handshake) => self.open_websocket(Arc::new(head), route, &handshake, turn),
         }
     }
 
     /// Let Python decide by the head.
-    fn ask(
-        &mut self,
-        head: Arc<RequestHead>,
-        route: usize,
-        handshake: Option<Handshake>,
-        turn: &mut Turn,
-    ) {
+    fn ask(&mut self, head: Arc<RequestHead>, route: usize, handshake: Option<Handshake>, turn: &mut Turn) {
         let request = self.request(&head, route, Vec::new(), handshake.is_some());
         self.stage(Kind::Head(request), turn);
-        self.http().enter(
-            Phase::Deciding {
-                head,
-                route,
-                handshake,
-                is_taken: false,
-            },
-            turn.now,
-        );
+        self.http().enter(Phase::Deciding { head, route, handshake, is_taken: false }, turn.now);
     }
 
     /// Python let the request pass. False: there is nothing to decide.
@@ -293,13 +231,7 @@ impl Connection {
         if !matches!(http.phase, Phase::Deciding { .. }) || self.life != Life::Open {
             return false;
         }
-        let Phase::Deciding {
-            head,
-            route,
-            handshake,
-            ..
-        } = http.enter(Phase::Head, turn.now)
-        else {
+        let Phase::Deciding { head, route, handshake, .. } = http.enter(Phase::Head, turn.now) else {
             return false;
         };
         match handshake {
@@ -316,13 +248,7 @@ impl Connection {
         true
     }
 
-    fn begin_body(
-        &mut self,
-        head: Arc<RequestHead>,
-        route: usize,
-        has_body_bytes: bool,
-        turn: &mut Turn,
-    ) {
+    fn begin_body(&mut self, head: Arc<RequestHead>, route: usize, has_body_bytes: bool, turn: &mut Turn) {
         let framing = head.framing();
         match BodyReader::new(framing, self.settings.limits.max_body_bytes) {
             Err(refusal) => self.refuse(refusal, &[], turn),
@@ -330,16 +256,9 @@ impl Connection {
                 let is_done = reader.is_done();
                 // RFC 9110 §10.1.1: not needed once the body is on its way.
                 if head.expects_continue() && !is_done && !has_body_bytes {
-                    self.outbox
-                        .append(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+                    self.outbox.append(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
                 }
-                let phase = Phase::Body {
-                    head,
-                    route,
-                    reader,
-                    body: Vec::new(),
-                    at_last_progress: 0,
-                };
+                let phase = Phase::Body { head, route, reader, body: Vec::new(), at_last_progress: 0 };
                 self.http().enter(phase, turn.now);
                 if is_done {
                     self.deliver(turn);
@@ -350,36 +269,17 @@ impl Connection {
 
     /// The body is complete: the request goes to Python.
     fn deliver(&mut self, turn: &mut Turn) {
-        let Phase::Body {
-            head, route, body, ..
-        } = self.http().enter(Phase::Head, turn.now)
-        else {
+        let Phase::Body { head, route, body, .. } = self.http().enter(Phase::Head, turn.now) else {
             return;
         };
         let request = self.request(&head, route, body, false);
         self.stage(Kind::Request(request), turn);
-        self.http().phase = Phase::Answering {
-            head,
-            is_taken: false,
-        };
+        self.http().phase = Phase::Answering { head, is_taken: false };
     }
 
-    pub fn request(
-        &self,
-        head: &Arc<RequestHead>,
-        route: usize,
-        body: Vec<u8>,
-        is_websocket: bool,
-    ) -> Box<Request> {
+    pub fn request(&self, head: &Arc<RequestHead>, route: usize, body: Vec<u8>, is_websocket: bool) -> Box<Request> {
         let head = Arc::clone(head);
-        Box::new(Request {
-            server: self.site,
-            route,
-            head,
-            body,
-            client: self.client,
-            is_websocket,
-        })
+        Box::new(Request { server: self.site, route, head, body, client: self.client, is_websocket })
     }
 
     /// Python's answer. `Ok(false)`: there is nothing to answer (any more).
@@ -391,9 +291,7 @@ impl Connection {
             return Ok(false);
         }
         let (head, leaves_body) = match &http.phase {
-            Phase::Deciding { head, .. } => {
-                (Arc::clone(head), head.framing() != BodyFraming::Empty)
-            }
+            Phase::Deciding { head, .. } => (Arc::clone(head), head.framing() != BodyFraming::Empty),
             Phase::Answering { head, .. } => (Arc::clone(head), false),
             _ => return Ok(false),
         };
@@ -416,13 +314,7 @@ impl Connection {
         turn: &mut Turn,
     ) {
         let keep_alive = head.framing() == BodyFraming::Empty;
-        let answer = Answer {
-            status,
-            reason: None,
-            fields,
-            body,
-            close: false,
-        };
+        let answer = Answer { status, reason: None, fields, body, close: false };
         if self.encode_answer(head, &answer, keep_alive, turn).is_err() {
             // Checked when the route was made; if it should fail all the same, nothing half-written stays.
             self.life = Life::Finishing;
@@ -436,22 +328,13 @@ impl Connection {
         keep_alive: bool,
         turn: &mut Turn,
     ) -> Result<(), FieldError> {
-        let keep_alive =
-            keep_alive && head.keep_alive() && !self.is_at_end && !turn.site.is_stopping();
+        let keep_alive = keep_alive && head.keep_alive() && !self.is_at_end && !turn.site.is_stopping();
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
-        let content = if has_content {
-            Content::Length(answer.body.len() as u64)
-        } else {
-            Content::None
-        };
-        let line = ResponseLine {
-            status: answer.status,
-            reason: answer.reason,
-            version: head.version(),
-        };
-        let keep_alive = self.outbox.append(|out| {
-            encode_response_head(out, &line, answer.fields, content, turn.date, keep_alive)
-        })?;
+        let content = if has_content { Content::Length(answer.body.len() as u64) } else { Content::None };
+        let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
+        let keep_alive = self
+            .outbox
+            .append(|out| encode_response_head(out, &line, answer.fields, content, turn.date, keep_alive))?;
         if has_content && head.method() != "HEAD" {
             if answer.body.len() < crate::outbox::COPY_BELOW_BYTES {
                 self.outbox.append(|out| out.extend_from_slice(answer.body));
@@ -470,18 +353,11 @@ impl Connection {
         turn.counters.refused += 1;
         let body = format!("{} {}\n", refusal.status, refusal.reason);
         let fields: Vec<(&str, &str)> = [PLAIN_TEXT].iter().chain(more_fields).copied().collect();
-        let line = ResponseLine {
-            status: refusal.status,
-            reason: None,
-            version: Version::Http11,
-        };
+        let line = ResponseLine { status: refusal.status, reason: None, version: Version::Http11 };
         let content = Content::Length(body.len() as u64);
-        let encoded = self
-            .outbox
-            .append(|out| encode_response_head(out, &line, &fields, content, turn.date, false));
+        let encoded = self.outbox.append(|out| encode_response_head(out, &line, &fields, content, turn.date, false));
         if encoded.is_ok() {
-            self.outbox
-                .append(|out| out.extend_from_slice(body.as_bytes()));
+            self.outbox.append(|out| out.extend_from_slice(body.as_bytes()));
         }
         self.life = Life::Finishing;
     }
@@ -493,11 +369,7 @@ impl Connection {
             self.stage(Kind::Gone, turn);
         } else {
             // Between requests, or a body that is not whole and so never was a request (RFC 9112 §8).
-            self.life = if self.outbox.is_empty() {
-                Life::Dead
-            } else {
-                Life::Finishing
-            };
+            self.life = if self.outbox.is_empty() { Life::Dead } else { Life::Finishing };
         }
     }
 
@@ -507,35 +379,18 @@ impl Connection {
         }
         let settings = Arc::clone(&self.settings);
         let http = self.http();
-        if http
-            .deadline(&settings.limits)
-            .is_none_or(|deadline| deadline > turn.now)
-        {
+        if http.deadline(&settings.limits).is_none_or(|deadline| deadline > turn.now) {
             return;
         }
         match &mut http.phase {
             Phase::Head if !http.has_begun => self.life = Life::Finishing,
             Phase::Head => {
                 let reason = "The request head did not arrive within head_timeout_s";
-                self.refuse(
-                    HttpRefusal {
-                        status: 408,
-                        reason,
-                    },
-                    &[],
-                    turn,
-                );
+                self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }
             Phase::Body { .. } => {
                 let reason = "The request body stood still for body_timeout_s";
-                self.refuse(
-                    HttpRefusal {
-                        status: 408,
-                        reason,
-                    },
-                    &[],
-                    turn,
-                );
+                self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }
             Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } => {
                 *is_taken = true;
@@ -547,14 +402,7 @@ impl Connection {
     /// Nobody took the request from the mailbox in time, and now nobody will.
     pub fn answer_overdue(&mut self, turn: &mut Turn) {
         let reason = "The program that serves this did not get to it within answer_timeout_s";
-        self.refuse(
-            HttpRefusal {
-                status: 503,
-                reason,
-            },
-            &[],
-            turn,
-        );
+        self.refuse(HttpRefusal { status: 503, reason }, &[], turn);
     }
 
     pub fn stop_http(&mut self, is_cut: bool, turn: &mut Turn) {

@@ -23,11 +23,7 @@ pub struct Listener {
 
 impl Listener {
     pub fn tcp(address: SocketAddr) -> io::Result<(Listener, SocketAddr)> {
-        let socket = Socket::new(
-            Domain::for_address(address),
-            Type::STREAM.nonblocking().cloexec(),
-            None,
-        )?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking().cloexec(), None)?;
         // Sockets of an earlier server in TIME_WAIT must not block the port; a live listener still does.
         socket.set_reuse_address(true)?;
         if address.is_ipv6() {
@@ -50,10 +46,7 @@ impl Listener {
         }
         socket.bind(&address)?;
         let inode = fs::symlink_metadata(path)?.ino();
-        let listener = Listener {
-            socket,
-            file: Some((path.to_owned(), inode)),
-        };
+        let listener = Listener { socket, file: Some((path.to_owned(), inode)) };
         listener.socket.listen(BACKLOG)?;
         Ok(listener)
     }
@@ -91,15 +84,11 @@ fn remove_stale(path: &Path) -> io::Result<()> {
         return Ok(());
     };
     if !found.file_type().is_socket() {
-        return Err(io::Error::from_raw_os_error(
-            rustix::io::Errno::EXIST.raw_os_error(),
-        ));
+        return Err(io::Error::from_raw_os_error(rustix::io::Errno::EXIST.raw_os_error()));
     }
     match UnixStream::connect(path) {
         Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
         // A full backlog answers EAGAIN: there is somebody.
-        _ => Err(io::Error::from_raw_os_error(
-            rustix::io::Errno::ADDRINUSE.raw_os_error(),
-        )),
+        _ => Err(io::Error::from_raw_os_error(rustix::io::Errno::ADDRINUSE.raw_os_error())),
     }
 }

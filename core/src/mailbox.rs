@@ -62,10 +62,7 @@ pub struct Taken {
 
 impl Mailbox {
     pub fn new() -> io::Result<Mailbox> {
-        Ok(Mailbox {
-            queue: Mutex::default(),
-            signal: Signal::new()?,
-        })
+        Ok(Mailbox { queue: Mutex::default(), signal: Signal::new()? })
     }
 
     /// Readable while the mailbox, or the runnable list when last seen, is not empty.
@@ -156,11 +153,7 @@ mod tests {
     use std::time::Duration;
 
     fn event(number: Number) -> Event {
-        Event {
-            number,
-            at: 0,
-            kind: Kind::Gone,
-        }
+        Event { number, at: 0, kind: Kind::Gone }
     }
     fn is_signalled(mailbox: &Mailbox) -> bool {
         wait_readable(&[mailbox.descriptor()], Some(Duration::ZERO)).unwrap() == 1
@@ -176,10 +169,7 @@ mod tests {
         assert!(is_signalled(&mailbox));
         assert_eq!(numbers(&mailbox.take(&mut vec![], 2, false)), [1, 2]);
         assert!(is_signalled(&mailbox));
-        assert_eq!(
-            numbers(&mailbox.take(&mut vec![event(4)], 9, false)),
-            [3, 4]
-        );
+        assert_eq!(numbers(&mailbox.take(&mut vec![event(4)], 9, false)), [3, 4]);
         assert!(!is_signalled(&mailbox));
     }
 

@@ -86,19 +86,15 @@ impl Outbox {
 
     fn seal(&mut self) {
         if !self.tail.is_empty() {
-            self.pieces
-                .push_back(Piece::Own(std::mem::take(&mut self.tail)));
+            self.pieces.push_back(Piece::Own(std::mem::take(&mut self.tail)));
         }
     }
 
     /// Write until all has left or the socket takes no more.
     pub fn flush(&mut self, stream: &Stream) -> io::Result<Flushed> {
         while self.len > 0 {
-            let written = if self.pieces.is_empty() {
-                stream.send(&self.tail[self.sent..])
-            } else {
-                self.send_pieces(stream)
-            };
+            let written =
+                if self.pieces.is_empty() { stream.send(&self.tail[self.sent..]) } else { self.send_pieces(stream) };
             match written {
                 Ok(count) => self.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -157,13 +153,9 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     fn pair() -> (Stream, UnixStream) {
-        let (ours, theirs) = socketpair(
-            AddressFamily::UNIX,
-            SocketType::STREAM,
-            SocketFlags::NONBLOCK | SocketFlags::CLOEXEC,
-            None,
-        )
-        .unwrap();
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)
+                .unwrap();
         (Stream::new(ours), UnixStream::from(theirs))
     }
 
@@ -174,9 +166,7 @@ mod tests {
         let mut expected = Vec::new();
         for index in 0..200u32 {
             let small = vec![index as u8; 10];
-            let large: Vec<u8> = (0..COPY_BELOW_BYTES + index as usize)
-                .map(|at| at as u8)
-                .collect();
+            let large: Vec<u8> = (0..COPY_BELOW_BYTES + index as usize).map(|at| at as u8).collect();
             expected.extend_from_slice(&small);
             expected.extend_from_slice(&large);
             outbox.append(|tail| tail.extend_from_slice(&small));

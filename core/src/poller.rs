@@ -9,9 +9,7 @@ use crate::number::{Number, TIMER};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{self, Errno};
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
-};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -27,10 +25,7 @@ pub struct Interest {
 }
 
 impl Interest {
-    pub const READ: Interest = Interest {
-        read: true,
-        write: false,
-    };
+    pub const READ: Interest = Interest { read: true, write: false };
 
     fn flags(self) -> EventFlags {
         let mut flags = EventFlags::empty();
@@ -58,10 +53,7 @@ pub struct Poller {
 impl Poller {
     pub fn new() -> io::Result<Poller> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-        )?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         Ok(Poller { epoll, timer })
     }
@@ -72,21 +64,11 @@ impl Poller {
     }
 
     pub fn add(&self, source: impl AsFd, number: Number, interest: Interest) -> io::Result<()> {
-        epoll::add(
-            &self.epoll,
-            source,
-            EventData::new_u64(number),
-            interest.flags(),
-        )
+        epoll::add(&self.epoll, source, EventData::new_u64(number), interest.flags())
     }
 
     pub fn modify(&self, source: impl AsFd, number: Number, interest: Interest) -> io::Result<()> {
-        epoll::modify(
-            &self.epoll,
-            source,
-            EventData::new_u64(number),
-            interest.flags(),
-        )
+        epoll::modify(&self.epoll, source, EventData::new_u64(number), interest.flags())
     }
 
     /// Always before the descriptor is closed: a copy in a forked child would keep it in the set.
@@ -96,10 +78,7 @@ impl Poller {
 
     /// Append what is ready now to `ready`; never waits.
     pub fn look(&self, ready: &mut Vec<Ready>) {
-        const NOW: Timespec = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         let mut room = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_WAIT];
         let Ok((found, _)) = epoll::wait(&self.epoll, &mut room[..], Some(&NOW)) else {
             return; // EINTR: the caller looks again soon
@@ -117,16 +96,10 @@ impl Poller {
 
     /// Let the timer fire once after `delay`; `None` disarms it.
     pub fn set_timer(&self, delay: Option<Duration>) {
-        const NEVER: Timespec = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        const NEVER: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
         // A zero value would disarm the timer, so a deadline that has passed waits a nanosecond.
         let value = delay.map_or(NEVER, |delay| timespec(delay.max(Duration::from_nanos(1))));
-        let setting = Itimerspec {
-            it_interval: NEVER,
-            it_value: value,
-        };
+        let setting = Itimerspec { it_interval: NEVER, it_value: value };
         let _ = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &setting);
     }
 
@@ -143,9 +116,7 @@ pub struct Signal {
 
 impl Signal {
     pub fn new() -> io::Result<Signal> {
-        Ok(Signal {
-            descriptor: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
-        })
+        Ok(Signal { descriptor: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)? })
     }
     pub fn set(&self) {
         let _ = io::write(&self.descriptor, &1u64.to_ne_bytes());
@@ -173,20 +144,14 @@ pub fn nest(members: &[BorrowedFd<'_>]) -> io::Result<OwnedFd> {
 /// Wait until one of `sources` is readable. `None` waits for ever.
 ///
 /// Returns how many are; `Err(INTR)` when a signal came. One or two descriptors: nobody needs a third.
-pub fn wait_readable(
-    sources: &[BorrowedFd<'_>],
-    timeout: Option<Duration>,
-) -> Result<usize, Errno> {
+pub fn wait_readable(sources: &[BorrowedFd<'_>], timeout: Option<Duration>) -> Result<usize, Errno> {
     let timeout = timeout.map(timespec);
     let mut first = [PollFd::from_borrowed_fd(sources[0], PollFlags::IN)];
     match sources.get(1) {
         None => poll(&mut first, timeout.as_ref()),
         Some(second) => {
             let [first] = first;
-            poll(
-                &mut [first, PollFd::from_borrowed_fd(*second, PollFlags::IN)],
-                timeout.as_ref(),
-            )
+            poll(&mut [first, PollFd::from_borrowed_fd(*second, PollFlags::IN)], timeout.as_ref())
         }
     }
 }
@@ -194,8 +159,5 @@ pub fn wait_readable(
 fn timespec(duration: Duration) -> Timespec {
     // A wait of centuries is for ever; the cast cannot wrap.
     let seconds = duration.as_secs().min(1 << 40);
-    Timespec {
-        tv_sec: seconds as i64,
-        tv_nsec: duration.subsec_nanos().into(),
-    }
+    Timespec { tv_sec: seconds as i64, tv_nsec: duration.subsec_nanos().into() }
 }

@@ -71,11 +71,7 @@ impl Core {
     #[new]
     fn new() -> PyResult<Core> {
         let engine = Engine::new().map_err(std::io::Error::from)?;
-        Ok(Core {
-            engine: Arc::new(engine),
-            watchman: Mutex::new(None),
-            is_shut: AtomicBool::new(false),
-        })
+        Ok(Core { engine: Arc::new(engine), watchman: Mutex::new(None), is_shut: AtomicBool::new(false) })
     }
 
     fn take(&self, py: Python<'_>, max_events: usize, timeout: Option<f64>) -> PyResult<Batch> {
@@ -143,20 +139,13 @@ impl Core {
 
     fn stop(&self, py: Python<'_>, server: Number, grace_s: f64) -> PyResult<bool> {
         let grace = Duration::try_from_secs_f64(grace_s).map_err(|_| {
-            PyValueError::new_err(format!(
-                "grace_s must be a number of seconds from 0 up, not {grace_s}"
-            ))
+            PyValueError::new_err(format!("grace_s must be a number of seconds from 0 up, not {grace_s}"))
         })?;
         Ok(py.detach(|| self.engine.lease().stop(server, grace)))
     }
 
     fn connections(&self, py: Python<'_>, server: Number) -> usize {
-        py.detach(|| {
-            self.engine
-                .lease()
-                .site(server)
-                .map_or(0, |site| site.sockets.len())
-        })
+        py.detach(|| self.engine.lease().site(server).map_or(0, |site| site.sockets.len()))
     }
 
     #[pyo3(signature = (number, status, reason, fields, body, close = false))]
@@ -174,24 +163,13 @@ impl Core {
             return Err(PyValueError::new_err(text));
         }
         let (_, body) = payload_of(&body)?;
-        let fields: Vec<(&str, &str)> = fields
-            .iter()
-            .map(|(name, value)| (&**name, &**value))
-            .collect();
-        let answer = Answer {
-            status,
-            reason: reason.as_deref(),
-            fields: &fields,
-            body: &body,
-            close,
-        };
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &body, close };
         match self.engine.try_lease() {
             Some(mut lease) => {
                 lease.tick();
                 let is_corked = lease.is_corking && self.engine.is_home();
-                let answered = lease.with_cork(number, is_corked, |connection, turn| {
-                    connection.answer(&answer, turn)
-                });
+                let answered = lease.with_cork(number, is_corked, |connection, turn| connection.answer(&answer, turn));
                 answered.unwrap_or(Ok(false)).map_err(value_error)
             }
             None => self.respond_later(number, &answer),
@@ -201,9 +179,7 @@ impl Core {
     fn proceed(&self, number: Number) -> bool {
         self.command(number, true, move |reactor| {
             reactor.tick();
-            reactor
-                .with(number, |connection, turn| connection.proceed(turn))
-                .unwrap_or(false)
+            reactor.with(number, |connection, turn| connection.proceed(turn)).unwrap_or(false)
         })
     }
 
@@ -212,9 +188,7 @@ impl Core {
         let outcome = match self.engine.try_lease() {
             Some(mut lease) => {
                 let is_corked = lease.is_corking && self.engine.is_home();
-                lease.send(number, is_corked, |outbox| {
-                    write_frame(outbox, opcode, &payload)
-                })
+                lease.send(number, is_corked, |outbox| write_frame(outbox, opcode, &payload))
             }
             None if self.engine.is_live(number) => {
                 let frame = frame_of(opcode, &payload);
@@ -228,12 +202,7 @@ impl Core {
         Ok(code(outcome))
     }
 
-    fn broadcast(
-        &self,
-        py: Python<'_>,
-        server: Number,
-        data: &Bound<'_, PyAny>,
-    ) -> PyResult<usize> {
+    fn broadcast(&self, py: Python<'_>, server: Number, data: &Bound<'_, PyAny>) -> PyResult<usize> {
         let (opcode, payload) = payload_of(data)?;
         let frame: Arc<[u8]> = frame_of(opcode, &payload).into();
         if let Some(mut lease) = self.engine.try_lease() {
@@ -247,51 +216,34 @@ impl Core {
     #[allow(clippy::needless_pass_by_value)]
     fn close(&self, number: Number, code: u16, reason: PyBackedStr) -> PyResult<u8> {
         if !is_sendable(code) {
-            let text = format!(
-                "close code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 §7.4), not {code}"
-            );
+            let text = format!("close code must be 1000-1003, 1007-1014 or 3000-4999 (RFC 6455 §7.4), not {code}");
             return Err(PyValueError::new_err(text));
         }
         if reason.len() > MAX_REASON_BYTES {
-            let text = format!(
-                "close reason must be at most {MAX_REASON_BYTES} bytes of UTF-8, not {}",
-                reason.len()
-            );
+            let text = format!("close reason must be at most {MAX_REASON_BYTES} bytes of UTF-8, not {}", reason.len());
             return Err(PyValueError::new_err(text));
         }
         let reason = reason.to_string();
         Ok(self.command(number, SENT, move |reactor| {
             reactor.tick();
-            let asked = reactor.with(number, |connection, turn| {
-                connection.close_asked(code, &reason, turn)
-            });
+            let asked = reactor.with(number, |connection, turn| connection.close_asked(code, &reason, turn));
             self::code(asked.unwrap_or(Outcome::Shut))
         }))
     }
 
     fn ping(&self, number: Number, data: Vec<u8>) -> PyResult<u8> {
         if data.len() > MAX_CONTROL_BYTES {
-            let text = format!(
-                "a ping carries at most {MAX_CONTROL_BYTES} bytes (RFC 6455 §5.5), not {}",
-                data.len()
-            );
+            let text = format!("a ping carries at most {MAX_CONTROL_BYTES} bytes (RFC 6455 §5.5), not {}", data.len());
             return Err(PyValueError::new_err(text));
         }
         Ok(self.command(number, SENT, move |reactor| {
-            code(
-                reactor
-                    .with(number, |connection, _| connection.ping(&data))
-                    .unwrap_or(Outcome::Shut),
-            )
+            code(reactor.with(number, |connection, _| connection.ping(&data)).unwrap_or(Outcome::Shut))
         }))
     }
 
     fn info(&self, py: Python<'_>, number: Number) -> Option<(usize, Option<f64>)> {
         py.detach(|| {
-            let seen = self
-                .engine
-                .lease()
-                .with(number, |connection, _| connection.websocket_info());
+            let seen = self.engine.lease().with(number, |connection, _| connection.websocket_info());
             seen.flatten()
         })
     }
@@ -356,9 +308,7 @@ impl Core {
 impl Core {
     fn check_alive(&self) -> PyResult<()> {
         if self.is_shut.load(Ordering::SeqCst) {
-            return Err(PyRuntimeError::new_err(
-                "this core was shut down, or belongs to the parent of this process",
-            ));
+            return Err(PyRuntimeError::new_err("this core was shut down, or belongs to the parent of this process"));
         }
         Ok(())
     }
@@ -408,28 +358,14 @@ impl Core {
             return Ok(false);
         }
         let reason = answer.reason.map(str::to_owned);
-        let fields: Vec<(String, String)> = answer
-            .fields
-            .iter()
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-            .collect();
+        let fields: Vec<(String, String)> =
+            answer.fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let (status, body, close) = (answer.status, answer.body.to_vec(), answer.close);
         self.engine.leave(Box::new(move |reactor| {
-            let fields: Vec<(&str, &str)> = fields
-                .iter()
-                .map(|(name, value)| (&name[..], &value[..]))
-                .collect();
-            let answer = Answer {
-                status,
-                reason: reason.as_deref(),
-                fields: &fields,
-                body: &body,
-                close,
-            };
+            let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+            let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &body, close };
             reactor.tick();
-            reactor.with(number, |connection, turn| {
-                connection.answer(&answer, turn).is_ok()
-            });
+            reactor.with(number, |connection, turn| connection.answer(&answer, turn).is_ok());
         }));
         Ok(true)
     }
@@ -460,25 +396,14 @@ impl Outcomes for u8 {
 
 /// An answer left for later must not fail later.
 fn check_answer(answer: &Answer) -> PyResult<()> {
-    let line = ResponseLine {
-        status: answer.status,
-        reason: answer.reason,
-        version: Version::Http11,
-    };
+    let line = ResponseLine { status: answer.status, reason: answer.reason, version: Version::Http11 };
     let content = match answer.status {
         204 | 304 => Content::None,
         _ => Content::Length(answer.body.len() as u64),
     };
-    encode_response_head(
-        &mut Vec::new(),
-        &line,
-        answer.fields,
-        content,
-        &[b' '; 29],
-        true,
-    )
-    .map(drop)
-    .map_err(value_error)
+    encode_response_head(&mut Vec::new(), &line, answer.fields, content, &[b' '; 29], true)
+        .map(drop)
+        .map_err(value_error)
 }
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
@@ -541,26 +466,15 @@ impl Batch {
 
 impl Batch {
     fn new(engine: Arc<Engine>, events: VecDeque<Event>) -> Batch {
-        let waited = events
-            .front()
-            .map_or(Duration::ZERO, |event| engine.age(event.at));
+        let waited = events.front().map_or(Duration::ZERO, |event| engine.age(event.at));
         let is_open = !events.is_empty();
-        Batch {
-            engine,
-            events,
-            current: 0,
-            messages: 0,
-            bytes: 0,
-            is_open,
-            waited,
-        }
+        Batch { engine, events, current: 0, messages: 0, bytes: 0, is_open, waited }
     }
 
     /// The callbacks of the current connection have returned; `next` is whose come now.
     fn settle(&mut self, next: Number) {
         if self.current != 0 {
-            self.engine
-                .messages_handled(self.current, self.messages, self.bytes);
+            self.engine.messages_handled(self.current, self.messages, self.bytes);
         }
         self.current = next;
         self.messages = 0;
@@ -584,10 +498,7 @@ impl Drop for Batch {
 fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
     let number = event.number;
     match event.kind {
-        Kind::Message {
-            is_text: true,
-            data,
-        } => (MESSAGE, number, PyString::from_bytes(py, &data)?).into_pyobject(py),
+        Kind::Message { is_text: true, data } => (MESSAGE, number, PyString::from_bytes(py, &data)?).into_pyobject(py),
         Kind::Message { data, .. } => (MESSAGE, number, PyBytes::new(py, &data)).into_pyobject(py),
         Kind::Request(request) => (REQUEST, number, request_parts(py, *request)?).into_pyobject(py),
         Kind::Head(request) => (HEAD, number, request_parts(py, *request)?).into_pyobject(py),
@@ -605,9 +516,7 @@ fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple
         Version::Http11 => pyo3::intern!(py, "1.1"),
     };
     let client = match request.client {
-        Some(address) => (address.ip().to_canonical().to_string(), address.port())
-            .into_pyobject(py)?
-            .into_any(),
+        Some(address) => (address.ip().to_canonical().to_string(), address.port()).into_pyobject(py)?.into_any(),
         None => pyo3::intern!(py, "").clone().into_any(),
     };
     let fields = PyBytes::new(py, &head.field_block());
@@ -668,21 +577,11 @@ fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
     let mut routes = Vec::with_capacity(specs.len());
     for (path, prefix, wants, inline) in specs {
         if !path.starts_with('/') {
-            return Err(PyValueError::new_err(format!(
-                "the path of a route begins with '/', not {path:?}"
-            )));
+            return Err(PyValueError::new_err(format!("the path of a route begins with '/', not {path:?}")));
         }
-        let inline = inline.map(|(status, fields, body)| Inline {
-            status,
-            fields,
-            body: body.into(),
-        });
+        let inline = inline.map(|(status, fields, body)| Inline { status, fields, body: body.into() });
         if let Some(inline) = &inline {
-            let fields: Vec<(&str, &str)> = inline
-                .fields
-                .iter()
-                .map(|(name, value)| (&name[..], &value[..]))
-                .collect();
+            let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
             check_answer(&Answer {
                 status: inline.status,
                 reason: None,
@@ -696,19 +595,14 @@ fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
     Ok(RouteTable::new(routes))
 }
 
-fn open_listener(
-    address: &Bound<'_, PyAny>,
-    mode: Option<u32>,
-) -> PyResult<(Listener, String, u16, bool)> {
+fn open_listener(address: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<(Listener, String, u16, bool)> {
     if let Ok(path) = address.extract::<PathBuf>() {
         let listener = Listener::unix(&path, mode)?;
         return Ok((listener, path.to_string_lossy().into_owned(), 0, false));
     }
     let (host, port): (String, u16) = address.extract()?;
     let Ok(ip) = host.parse() else {
-        return Err(PyValueError::new_err(format!(
-            "{host:?} is not an IPv4 or IPv6 address"
-        )));
+        return Err(PyValueError::new_err(format!("{host:?} is not an IPv4 or IPv6 address")));
     };
     let (listener, bound) = Listener::tcp(SocketAddr::new(ip, port))?;
     Ok((listener, bound.ip().to_string(), bound.port(), true))
@@ -736,10 +630,8 @@ fn limits_of(config: &Bound<'_, PyDict>) -> PyResult<Limits> {
         max_headers: count("max_headers")?,
         max_url_bytes: count("max_url_bytes")?,
     };
-    let message = MessageLimits {
-        max_message_bytes: count("max_message_bytes")?,
-        max_fragments: item(config, "max_fragments")?,
-    };
+    let message =
+        MessageLimits { max_message_bytes: count("max_message_bytes")?, max_fragments: item(config, "max_fragments")? };
     Ok(Limits {
         head,
         message,

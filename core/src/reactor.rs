@@ -50,9 +50,7 @@ impl Site {
         self.listener.is_none()
     }
     pub fn routes_want(&self, route: usize, wants: Wants) -> bool {
-        self.routes
-            .get(route)
-            .is_some_and(|route| route.wants.has(wants))
+        self.routes.get(route).is_some_and(|route| route.wants.has(wants))
     }
 }
 
@@ -91,12 +89,7 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    pub fn new(
-        poller: Poller,
-        mailbox: Arc<Mailbox>,
-        live: Arc<Mutex<NumberSet>>,
-        started: Instant,
-    ) -> Reactor {
+    pub fn new(poller: Poller, mailbox: Arc<Mailbox>, live: Arc<Mutex<NumberSet>>, started: Instant) -> Reactor {
         Reactor {
             counters: Counters::default(),
             is_corking: false,
@@ -126,9 +119,7 @@ impl Reactor {
         self.now = self.started.elapsed().as_millis() as Millis;
         if self.now >= self.date_until {
             let wall = SystemTime::now();
-            let past_second = wall
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |since| since.subsec_millis());
+            let past_second = wall.duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_millis());
             self.date_until = self.now + 1000 - Millis::from(past_second);
             let text = httpdate::fmt_http_date(wall);
             if let Ok(date) = text.as_bytes().try_into() {
@@ -176,9 +167,7 @@ impl Reactor {
             self.accept(ready.number);
         } else {
             let mut buffer = std::mem::take(&mut self.buffer);
-            self.with(ready.number, |connection, turn| {
-                connection.on_ready(ready, &mut buffer, turn)
-            });
+            self.with(ready.number, |connection, turn| connection.on_ready(ready, &mut buffer, turn));
             self.keep_buffer(buffer);
         }
     }
@@ -203,11 +192,7 @@ impl Reactor {
 
     /// A connection that panicked took the buffer with it.
     fn keep_buffer(&mut self, buffer: Box<[u8]>) {
-        self.buffer = if buffer.is_empty() {
-            vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice()
-        } else {
-            buffer
-        };
+        self.buffer = if buffer.is_empty() { vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice() } else { buffer };
     }
 
     fn fire(&mut self) {
@@ -230,11 +215,7 @@ impl Reactor {
     /// Do something with one connection; afterwards send, end and register as it wishes. `None`: there is no such.
     ///
     /// A panic in here is a bug; it costs that connection and nothing else.
-    pub fn with<R>(
-        &mut self,
-        number: Number,
-        act: impl FnOnce(&mut Connection, &mut Turn) -> R,
-    ) -> Option<R> {
+    pub fn with<R>(&mut self, number: Number, act: impl FnOnce(&mut Connection, &mut Turn) -> R) -> Option<R> {
         let connection = self.connections.get_mut(&number)?;
         let site = self.sites.get_mut(&connection.site)?;
         let mut turn = Turn {
@@ -285,12 +266,7 @@ impl Reactor {
 
     // ---- servers ----------------------------------------------------------------------------------------------------
 
-    pub fn add_site(
-        &mut self,
-        listener: Listener,
-        settings: Settings,
-        routes: RouteTable,
-    ) -> Result<Number, Errno> {
+    pub fn add_site(&mut self, listener: Listener, settings: Settings, routes: RouteTable) -> Result<Number, Errno> {
         let number = number::next();
         self.poller.add(&listener, number, Interest::READ)?;
         let site = Site {
@@ -312,19 +288,12 @@ impl Reactor {
     }
 
     pub fn set_routes(&mut self, number: Number, routes: RouteTable) -> bool {
-        self.sites
-            .get_mut(&number)
-            .map(|site| site.routes = Arc::new(routes))
-            .is_some()
+        self.sites.get_mut(&number).map(|site| site.routes = Arc::new(routes)).is_some()
     }
 
     fn accept(&mut self, site_number: Number) {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = self
-                .sites
-                .get(&site_number)
-                .and_then(|site| site.listener.as_ref())
-            else {
+            let Some(listener) = self.sites.get(&site_number).and_then(|site| site.listener.as_ref()) else {
                 return;
             };
             match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -355,27 +324,13 @@ impl Reactor {
         self.counters.accepted += 1;
         let is_full = site.open.len() >= site.settings.limits.max_connections;
         site.open.insert(number);
-        let connection = Connection::new(
-            number,
-            site_number,
-            stream,
-            client,
-            Arc::clone(&site.settings),
-            self.now,
-        );
+        let connection = Connection::new(number, site_number, stream, client, Arc::clone(&site.settings), self.now);
         self.connections.insert(number, connection);
         self.live.lock().insert(number);
         self.with(number, |connection, turn| {
             if is_full {
                 let reason = "This server has max_connections connections; try again later";
-                connection.refuse(
-                    HttpRefusal {
-                        status: 503,
-                        reason,
-                    },
-                    &[("Retry-After", "1")],
-                    turn,
-                );
+                connection.refuse(HttpRefusal { status: 503, reason }, &[("Retry-After", "1")], turn);
             }
         });
     }
@@ -445,35 +400,20 @@ impl Reactor {
         if site.is_stopping() && site.open.is_empty() && site.stops_at.is_some() {
             site.stops_at = None;
             site.filed = self.timers.file(number, site.filed, None);
-            self.staged.push(Event {
-                number,
-                at: self.now,
-                kind: Kind::Stopped,
-            });
+            self.staged.push(Event { number, at: self.now, kind: Kind::Stopped });
         }
     }
 
     /// Drop sites whose last lingering connection is gone. Called now and then, not on the way of traffic.
     pub fn forget_stopped(&mut self) {
-        let used: NumberSet = self
-            .connections
-            .values()
-            .map(|connection| connection.site)
-            .collect();
-        self.sites.retain(|number, site| {
-            !site.is_stopping() || site.stops_at.is_some() || used.contains(number)
-        });
+        let used: NumberSet = self.connections.values().map(|connection| connection.site).collect();
+        self.sites.retain(|number, site| !site.is_stopping() || site.stops_at.is_some() || used.contains(number));
     }
 
     // ---- commands ---------------------------------------------------------------------------------------------------
 
     /// Queue one frame for a WebSocket. `is_corked`: it leaves when its batch says so.
-    pub fn send(
-        &mut self,
-        number: Number,
-        is_corked: bool,
-        write: impl FnOnce(&mut crate::outbox::Outbox),
-    ) -> Outcome {
+    pub fn send(&mut self, number: Number, is_corked: bool, write: impl FnOnce(&mut crate::outbox::Outbox)) -> Outcome {
         let sent = self.with(number, |connection, turn| {
             if is_corked && !connection.is_dirty {
                 connection.is_dirty = true;

@@ -39,17 +39,8 @@ pub struct Route {
 
 impl Route {
     pub fn new(path: &str, prefix: bool, wants: Wants, inline: Option<Inline>) -> Route {
-        let path = if prefix {
-            path.trim_end_matches('/')
-        } else {
-            path
-        };
-        Route {
-            path: path.to_owned(),
-            prefix,
-            wants,
-            inline,
-        }
+        let path = if prefix { path.trim_end_matches('/') } else { path };
+        Route { path: path.to_owned(), prefix, wants, inline }
     }
 
     fn matches(&self, path: &str) -> bool {
@@ -80,15 +71,9 @@ impl RouteTable {
     pub fn find(&self, path: &str) -> Option<(usize, &Route)> {
         let path = decode(path);
         let mut best: Option<(usize, &Route)> = None;
-        for (index, route) in self
-            .routes
-            .iter()
-            .enumerate()
-            .filter(|(_, route)| route.matches(&path))
-        {
-            let is_better = best.is_none_or(|(_, found)| {
-                (route.path.len(), !route.prefix) > (found.path.len(), !found.prefix)
-            });
+        for (index, route) in self.routes.iter().enumerate().filter(|(_, route)| route.matches(&path)) {
+            let is_better =
+                best.is_none_or(|(_, found)| (route.path.len(), !route.prefix) > (found.path.len(), !found.prefix));
             if is_better {
                 best = Some((index, route));
             }
@@ -99,11 +84,7 @@ impl RouteTable {
 
 /// Decoded once. Bytes that are not UTF-8 become U+FFFD, which no route has.
 fn decode(path: &str) -> Cow<'_, str> {
-    if path.contains('%') {
-        percent_decode_str(path).decode_utf8_lossy()
-    } else {
-        Cow::Borrowed(path)
-    }
+    if path.contains('%') { percent_decode_str(path).decode_utf8_lossy() } else { Cow::Borrowed(path) }
 }
 
 #[cfg(test)]
@@ -111,12 +92,7 @@ mod tests {
     use super::*;
 
     fn table(paths: &[(&str, bool)]) -> RouteTable {
-        RouteTable::new(
-            paths
-                .iter()
-                .map(|(path, prefix)| Route::new(path, *prefix, Wants::REQUEST, None))
-                .collect(),
-        )
+        RouteTable::new(paths.iter().map(|(path, prefix)| Route::new(path, *prefix, Wants::REQUEST, None)).collect())
     }
     fn find(table: &RouteTable, path: &str) -> Option<usize> {
         table.find(path).map(|(index, _)| index)

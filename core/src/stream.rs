@@ -2,9 +2,7 @@
 //!
 //! Thread: whoever holds the reactor.
 
-use rustix::net::{
-    RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt,
-};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -34,12 +32,7 @@ impl Stream {
     }
 
     pub fn send_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(sendmsg(
-            &self.descriptor,
-            slices,
-            &mut SendAncillaryBuffer::default(),
-            SendFlags::NOSIGNAL,
-        )?)
+        Ok(sendmsg(&self.descriptor, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
     }
 
     /// Tell the peer that nothing more comes.

@@ -22,12 +22,7 @@ pub struct Timers {
 
 impl Timers {
     /// File `number` under `wanted`, given that it is filed under `current`; returns where it is filed now.
-    pub fn file(
-        &mut self,
-        number: Number,
-        current: Option<Millis>,
-        wanted: Option<Millis>,
-    ) -> Option<Millis> {
+    pub fn file(&mut self, number: Number, current: Option<Millis>, wanted: Option<Millis>) -> Option<Millis> {
         match (current, wanted) {
             (None, None) => None,
             (Some(filed), Some(wanted)) if filed <= wanted => Some(filed),

@@ -22,10 +22,8 @@ const TICK: Duration = Duration::from_millis(5);
 
 pub fn start(engine: Arc<Engine>) -> std::io::Result<JoinHandle<()>> {
     let blocked = SignalsBlocked::new();
-    let thread = thread::Builder::new()
-        .name("portico-watch".into())
-        .stack_size(512 * 1024)
-        .spawn(move || watch(&engine));
+    let thread =
+        thread::Builder::new().name("portico-watch".into()).stack_size(512 * 1024).spawn(move || watch(&engine));
     drop(blocked);
     thread
 }
@@ -44,17 +42,9 @@ fn watch(engine: &Engine) {
 /// about its own business.
 fn sleep_until_needed(engine: &Engine) {
     let is_parked = engine.doing() == Doing::Parked;
-    engine.sleeps.store(
-        if is_parked {
-            WATCHES_NOTHING
-        } else {
-            WATCHES_REACTOR
-        },
-        Ordering::SeqCst,
-    );
+    engine.sleeps.store(if is_parked { WATCHES_NOTHING } else { WATCHES_REACTOR }, Ordering::SeqCst);
     // The home thread looks at `sleeps` after it changed what it does; so whoever is second sees the other.
-    let is_needed =
-        engine.doing() == Doing::Batch || is_parked != (engine.doing() == Doing::Parked);
+    let is_needed = engine.doing() == Doing::Batch || is_parked != (engine.doing() == Doing::Parked);
     if !is_needed && !is_ending(engine) {
         let sources = [engine.alarm.as_fd(), engine.inner.as_fd()];
         let _ = wait_readable(if is_parked { &sources[..1] } else { &sources }, None);
@@ -125,11 +115,7 @@ impl Drop for SignalsBlocked {
     fn drop(&mut self) {
         // SAFETY: the set came from the same call.
         unsafe {
-            libc::pthread_sigmask(
-                libc::SIG_SETMASK,
-                &raw const self.before,
-                std::ptr::null_mut(),
-            );
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut());
         }
     }
 }

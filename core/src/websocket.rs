@@ -69,12 +69,7 @@ impl WebSocket {
             reader: MessageReader::new(Role::Server, limits.message),
             phase: Phase::Open,
             inbox: Inbox::default(),
-            keep_alive: KeepAlive {
-                next_ping,
-                pending: None,
-                count: 0,
-                latency: None,
-            },
+            keep_alive: KeepAlive { next_ping, pending: None, count: 0, latency: None },
             has_closed: false,
         }
     }
@@ -99,14 +94,9 @@ impl WebSocket {
         match self.phase {
             Phase::Open => {
                 let pong = self.pong_deadline(limits);
-                [self.keep_alive.next_ping, pong]
-                    .into_iter()
-                    .flatten()
-                    .min()
+                [self.keep_alive.next_ping, pong].into_iter().flatten().min()
             }
-            Phase::Answering { since, .. } | Phase::Asked { since } => {
-                Some(since + limits.close_timeout?)
-            }
+            Phase::Answering { since, .. } | Phase::Asked { since } => Some(since + limits.close_timeout?),
             Phase::Over => None,
         }
     }
@@ -128,27 +118,16 @@ impl Connection {
     /// Bytes waiting in the outbox and the last round trip in seconds, of an open WebSocket.
     pub fn websocket_info(&self) -> Option<(usize, Option<f64>)> {
         match &self.protocol {
-            Protocol::WebSocket(websocket) if self.life == Life::Open => Some((
-                self.outbox.len(),
-                websocket
-                    .keep_alive
-                    .latency
-                    .map(|latency| latency.as_secs_f64()),
-            )),
+            Protocol::WebSocket(websocket) if self.life == Life::Open => {
+                Some((self.outbox.len(), websocket.keep_alive.latency.map(|latency| latency.as_secs_f64())))
+            }
             _ => None,
         }
     }
 
     /// Accept the handshake: the 101 leaves, Python hears of it.
-    pub fn open_websocket(
-        &mut self,
-        head: Arc<RequestHead>,
-        route: usize,
-        handshake: &Handshake,
-        turn: &mut Turn,
-    ) {
-        self.outbox
-            .append(|out| encode_switching_protocols(out, handshake, None, b""));
+    pub fn open_websocket(&mut self, head: Arc<RequestHead>, route: usize, handshake: &Handshake, turn: &mut Turn) {
+        self.outbox.append(|out| encode_switching_protocols(out, handshake, None, b""));
         self.protocol = Protocol::WebSocket(WebSocket::new(&self.settings.limits, turn.now));
         turn.site.sockets.insert(self.number);
         let request = self.request(&head, route, Vec::new(), true);
@@ -165,10 +144,7 @@ impl Connection {
         let (used, incoming) = match websocket.reader.read(input) {
             Ok((used, Some(incoming))) => (used, incoming),
             Ok((used, None)) => {
-                return Step {
-                    used,
-                    goes_on: false,
-                };
+                return Step { used, goes_on: false };
             }
             Err(refusal) => {
                 turn.counters.refused += 1;
@@ -182,8 +158,7 @@ impl Connection {
             Incoming::Ping(payload) => {
                 // Pings that the peer sends faster than it reads are not answered: the newest pong is enough (§5.5.3).
                 if self.outbox.len() < self.settings.limits.max_outbox_bytes {
-                    self.outbox
-                        .append(|out| encode_frame(out, Opcode::Pong, &payload, None));
+                    self.outbox.append(|out| encode_frame(out, Opcode::Pong, &payload, None));
                 }
             }
             Incoming::Pong(payload) => websocket.on_pong(&payload),
@@ -192,10 +167,7 @@ impl Connection {
                 self.close_received(code, &reason, turn);
             }
         }
-        Step {
-            used,
-            goes_on: true,
-        }
+        Step { used, goes_on: true }
     }
 
     fn on_message(&mut self, is_text: bool, payload: Payload<'_>, turn: &mut Turn) {
@@ -210,11 +182,7 @@ impl Connection {
         websocket.inbox.messages += 1;
         websocket.inbox.bytes += data.len();
         turn.counters.messages += 1;
-        turn.staged.push(crate::mailbox::Event {
-            number,
-            at: turn.now,
-            kind: Kind::Message { is_text, data },
-        });
+        turn.staged.push(crate::mailbox::Event { number, at: turn.now, kind: Kind::Message { is_text, data } });
     }
 
     /// The peer closed, or broke a rule. Python hears of it after its messages; the peer is answered after their callbacks.
@@ -224,12 +192,7 @@ impl Connection {
             return;
         };
         match websocket.phase {
-            Phase::Open if websocket.is_behind() => {
-                websocket.phase = Phase::Answering {
-                    code,
-                    since: turn.now,
-                }
-            }
+            Phase::Open if websocket.is_behind() => websocket.phase = Phase::Answering { code, since: turn.now },
             Phase::Open => self.answer_close(code),
             _ => self.life = Life::Finishing,
         }
@@ -249,13 +212,7 @@ impl Connection {
         if let Some(websocket) = self.websocket()
             && !std::mem::replace(&mut websocket.has_closed, true)
         {
-            self.stage(
-                Kind::Closed {
-                    code,
-                    reason: reason.to_owned(),
-                },
-                turn,
-            );
+            self.stage(Kind::Closed { code, reason: reason.to_owned() }, turn);
         }
     }
 
@@ -297,19 +254,13 @@ impl Connection {
         };
         match websocket.phase {
             Phase::Answering { code, .. } if !websocket.is_behind() => self.answer_close(code),
-            Phase::Open if (has_input || is_at_end) && !websocket.is_paused(&limits.limits) => {
-                self.make_runnable(turn)
-            }
+            Phase::Open if (has_input || is_at_end) && !websocket.is_paused(&limits.limits) => self.make_runnable(turn),
             _ => {}
         }
     }
 
     /// Queue a message, already a frame or made by `write`.
-    pub fn send(
-        &mut self,
-        turn: &mut Turn,
-        write: impl FnOnce(&mut crate::outbox::Outbox),
-    ) -> Outcome {
+    pub fn send(&mut self, turn: &mut Turn, write: impl FnOnce(&mut crate::outbox::Outbox)) -> Outcome {
         match self.websocket().map(|websocket| websocket.phase) {
             Some(Phase::Open | Phase::Answering { .. }) if self.life == Life::Open => {}
             _ => return Outcome::Shut,
@@ -331,8 +282,7 @@ impl Connection {
         if self.outbox.len() >= self.settings.limits.max_outbox_bytes {
             return Outcome::Full;
         }
-        self.outbox
-            .append(|out| encode_frame(out, Opcode::Ping, payload, None));
+        self.outbox.append(|out| encode_frame(out, Opcode::Ping, payload, None));
         Outcome::Sent
     }
 
@@ -346,8 +296,7 @@ impl Connection {
         }
         websocket.phase = Phase::Asked { since: turn.now };
         turn.site.sockets.remove(&self.number);
-        self.outbox
-            .append(|out| encode_close(out, code, reason, None));
+        self.outbox.append(|out| encode_close(out, code, reason, None));
         if self.has_input() {
             self.make_runnable(turn); // what waited is dropped, the peer's close may be behind it
         }
@@ -359,20 +308,15 @@ impl Connection {
         let Some(websocket) = self.websocket() else {
             return;
         };
-        let is_due =
-            |deadline: Option<Millis>| deadline.is_some_and(|deadline| deadline <= turn.now);
+        let is_due = |deadline: Option<Millis>| deadline.is_some_and(|deadline| deadline <= turn.now);
         match websocket.phase {
             Phase::Open if is_due(websocket.pong_deadline(&settings.limits)) => {
                 self.stage_closed(ABNORMAL, "no pong within pong_timeout_s", turn);
                 self.answer_close(INTERNAL_ERROR);
             }
             Phase::Open if is_due(websocket.keep_alive.next_ping) => self.keep_alive(turn),
-            Phase::Answering { code, .. } if is_due(websocket.deadline(&settings.limits)) => {
-                self.answer_close(code)
-            }
-            Phase::Asked { .. } if is_due(websocket.deadline(&settings.limits)) => {
-                self.end_websocket(turn)
-            }
+            Phase::Answering { code, .. } if is_due(websocket.deadline(&settings.limits)) => self.answer_close(code),
+            Phase::Asked { .. } if is_due(websocket.deadline(&settings.limits)) => self.end_websocket(turn),
             _ => {}
         }
     }
@@ -392,8 +336,7 @@ impl Connection {
         keep_alive.count += 1;
         let count = keep_alive.count;
         keep_alive.pending = Some((count, turn.now, Instant::now()));
-        self.outbox
-            .append(|out| encode_frame(out, Opcode::Ping, &count.to_be_bytes(), None));
+        self.outbox.append(|out| encode_frame(out, Opcode::Ping, &count.to_be_bytes(), None));
     }
 
     pub fn stop_websocket(&mut self, is_cut: bool, turn: &mut Turn) {
