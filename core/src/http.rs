@@ -200,6 +200,10 @@ impl Connection {
             .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
             .map(|(_, value)| value)
             .collect();
+        if head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).count() > 1 {
+            let reason = "Sec-WebSocket-Key must be given once";
+            return self.refuse(HttpRefusal { status: 400, reason }, &[], turn);
+        }
         let offer = Offer {
             version: head.get("sec-websocket-version"),
             key: head.get("sec-websocket-key"),

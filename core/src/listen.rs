@@ -53,10 +53,10 @@ impl Listener {
 
     /// Remove the socket file, unless another server has put its own there.
     pub fn remove_file(&mut self) {
-        if let Some((path, inode)) = self.file.take() {
-            if fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode) {
-                let _ = fs::remove_file(path);
-            }
+        if let Some((path, inode)) = self.file.take()
+            && fs::symlink_metadata(&path).is_ok_and(|found| found.ino() == inode)
+        {
+            let _ = fs::remove_file(path);
         }
     }
 

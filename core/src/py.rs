@@ -331,15 +331,12 @@ impl Core {
     }
 
     /// Do it now, or leave it to whoever has the reactor and answer as if it will succeed on a number that is alive.
-    fn command<R: Default>(
+    fn command<R: Outcomes>(
         &self,
         number: Number,
         expected: R,
         act: impl FnOnce(&mut Reactor) -> R + Send + 'static,
-    ) -> R
-    where
-        R: Outcomes,
-    {
+    ) -> R {
         match self.engine.try_lease() {
             Some(mut lease) => act(&mut lease),
             None if self.engine.is_live(number) => {

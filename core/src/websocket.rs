@@ -163,7 +163,7 @@ impl Connection {
             }
             Incoming::Pong(payload) => websocket.on_pong(&payload),
             Incoming::Close { code, reason } => {
-                let reason = reason.to_owned();
+                let reason = reason.into_owned();
                 self.close_received(code, &reason, turn);
             }
         }
