@@ -1,0 +1,258 @@
+"""What a callback reads: one HTTP request, or the handshake of a WebSocket.
+
+An immutable snapshot that shares nothing with the connection. Everything is worked out on first use, because most
+callbacks look at two things. Thread: any (pure).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
+
+from portico.headers import Headers
+
+if TYPE_CHECKING:
+    from portico._core import Address, RequestParts
+
+# RFC 9112 §3.2.2: a server accepts the absolute form, though only proxies should get it.
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
+
+
+class Request:
+    """One request, whole. `request.headers["accept"]`, `request.query["page"]`, `request.text()`."""
+
+    __slots__ = ("__weakref__", "_cookies", "_environ", "_headers", "_parts", "_path", "_query", "_server", "_uri")
+
+    def __init__(self, parts: RequestParts, server: Address) -> None:
+        self._parts = parts
+        self._server = server
+        self._uri: str | None = None
+        self._path: str | None = None
+        self._headers: Headers | None = None
+        self._query: Query | None = None
+        self._cookies: dict[str, str] | None = None
+        self._environ: dict[str, Any] | None = None
+
+    @property
+    def method(self) -> str:
+        """`"GET"`, `"POST"` …, as sent."""
+        return self._parts[2]
+
+    @property
+    def uri(self) -> str:
+        """Raw path and query, as sent."""
+        uri = self._uri
+        if uri is None:
+            uri = self._parts[3]
+            if uri[:1] != "/" and (origin := _ORIGIN.match(uri)):
+                rest = uri[origin.end() :]
+                uri = rest if rest[:1] == "/" else "/" + rest
+            self._uri = uri
+        return uri
+
+    @property
+    def raw_path(self) -> str:
+        """The path, still percent-encoded; here `%2F` can be told from `/`."""
+        return self.uri.partition("?")[0]
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded."""
+        path = self._path
+        if path is None:
+            path = self._path = unquote(self.raw_path, errors="replace")
+        return path
+
+    @property
+    def query_string(self) -> str:
+        """What follows the `?`, still encoded and without it."""
+        return self.uri.partition("?")[2]
+
+    @property
+    def query(self) -> Query:
+        """The decoded query, as `Query`."""
+        query = self._query
+        if query is None:
+            query = self._query = Query(self.query_string)
+        return query
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields, in order."""
+        headers = self._headers
+        if headers is None:
+            headers = self._headers = Headers(self._parts[5])
+        return headers
+
+    @property
+    def cookies(self) -> Mapping[str, str]:
+        """Cookies by name. Of two with one name the first counts: browsers send the most specific path first."""
+        cookies = self._cookies
+        if cookies is None:
+            cookies = self._cookies = _parse_cookies(self.headers.get("cookie", ""))
+        return dict(cookies)
+
+    @property
+    def body(self) -> bytes:
+        """The whole body; `b""` if there is none."""
+        return self._parts[6]
+
+    @property
+    def client(self) -> Address:
+        """The peer's `(address, port)`; for a unix socket its path, `""` if it has none."""
+        return self._parts[7]
+
+    @property
+    def server(self) -> Address:
+        """Where the request arrived: the server's `(address, port)`, or the path of its unix socket."""
+        return self._server
+
+    @property
+    def scheme(self) -> str:
+        """`"http"`, also for a WebSocket handshake, which is an HTTP request."""
+        return "http"
+
+    @property
+    def http_version(self) -> str:
+        """`"1.1"` or `"1.0"`."""
+        return self._parts[4]
+
+    def text(self) -> str:
+        """The body as text, by the charset of its Content-Type, else UTF-8. Undecodable bytes become U+FFFD."""
+        charset = _CHARSET.search(self.headers.get("content-type", ""))
+        try:
+            return self.body.decode(charset[1] if charset else "utf-8", "replace")
+        except LookupError:  # a charset nobody has heard of
+            return self.body.decode("utf-8", "replace")
+
+    def json(self) -> Any:
+        """The body, parsed as JSON. Raises: ValueError."""
+        return json.loads(self.body)
+
+    @property
+    def environ(self) -> dict[str, Any]:
+        """The request in Rook's words (CGI names, `rook.input`, `HEADERS`), which are also WSGI's.
+
+        `PATH_INFO` is percent-decoded, like `path`, and `QUERY_STRING` has no leading `?`.
+        """
+        environ = self._environ
+        if environ is None:
+            environ = self._environ = _build_environ(self)
+        return environ
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.uri}>"
+
+
+class Query(Mapping[str, str]):
+    """The decoded query: `query["a"]` is the first value, `get_all("a")` and `pairs` have them all."""
+
+    __slots__ = ("_first", "pairs")
+
+    def __init__(self, query_string: str) -> None:
+        self.pairs = tuple(parse_qsl(query_string, keep_blank_values=True, errors="replace"))
+        self._first: dict[str, str] = {}
+        for name, value in self.pairs:
+            self._first.setdefault(name, value)
+
+    def get_all(self, name: str) -> list[str]:
+        """Every value of `name`, in order."""
+        return [value for other, value in self.pairs if other == name]
+
+    def __getitem__(self, name: str) -> str:
+        return self._first[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._first)
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    def __repr__(self) -> str:
+        return f"Query({list(self.pairs)!r})"
+
+
+def _parse_cookies(header: str) -> dict[str, str]:
+    cookies: dict[str, str] = {}
+    for part in header.split(";"):
+        name, equals, value = part.strip().partition("=")
+        if equals and name:
+            quoted = len(value) > 1 and value[0] == value[-1] == '"'
+            cookies.setdefault(name.rstrip(), value[1:-1] if quoted else value.lstrip())
+    return cookies
+
+
+class RookInput(io.BytesIO):
+    """`rook.input`: the body as a stream. `read(n)` gives bytes, `read_lines(n)` text; `rewind()` starts again."""
+
+    def read_lines(self, n: int = -1) -> list[str]:
+        """At most `n` lines (all, if negative) as UTF-8 text, without their line ends."""
+        lines: list[str] = []
+        while n < 0 or len(lines) < n:
+            line = self.readline()
+            if not line:
+                break
+            lines.append(line.rstrip(b"\r\n").decode("utf-8", "replace"))
+        return lines
+
+    def rewind(self) -> None:
+        """Go back to the beginning."""
+        self.seek(0)
+
+
+class RookErrors:
+    """`rook.errors`: where an app may complain, which is standard error."""
+
+    def cat(self, *texts: object) -> None:
+        """Write the texts, separated by spaces."""
+        self.write(" ".join(map(str, texts)))
+
+    def write(self, text: str) -> int:
+        """Write one text, as WSGI spells it."""
+        return sys.stderr.write(text)
+
+    def writelines(self, texts: list[str]) -> None:
+        """Write several texts."""
+        sys.stderr.writelines(texts)
+
+    def flush(self) -> None:
+        """Flush standard error."""
+        sys.stderr.flush()
+
+
+def _build_environ(request: Request) -> dict[str, Any]:
+    server, client = request.server, request.client
+    body, errors = RookInput(request.body), RookErrors()
+    environ: dict[str, Any] = {
+        "REQUEST_METHOD": request.method,
+        "SCRIPT_NAME": "",
+        "PATH_INFO": request.path,
+        "QUERY_STRING": request.query_string,
+        "SERVER_NAME": server if isinstance(server, str) else server[0],
+        "SERVER_PORT": "" if isinstance(server, str) else str(server[1]),
+        "SERVER_PROTOCOL": f"HTTP/{request.http_version}",
+        "REMOTE_ADDR": client if isinstance(client, str) else client[0],
+        "REMOTE_PORT": "" if isinstance(client, str) else str(client[1]),
+        "rook.version": "1.1-0",
+        "rook.url_scheme": "http",
+        "rook.input": body,
+        "rook.errors": errors,
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": body,
+        "wsgi.errors": errors,
+        "HEADERS": request.headers,
+    }
+    for name in request.headers:
+        # `X_Forwarded_For` and `X-Forwarded-For` would become the same key: a proxy that sets the second
+        # can be bypassed with the first. Like nginx and gunicorn, leave the underscored one out.
+        if "_" not in name:
+            key = name.upper().replace("-", "_")
+            environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key] = request.headers[name]
+    return environ

@@ -1,0 +1,42 @@
+"""A fake core for every test that asks for one, and a tidy process afterwards."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, cast
+
+import pytest
+
+from portico import home
+from portico.testing import FakeCore
+
+DEADLINE_S = 10
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeCore]]:
+    """The fake cores made during the test, this thread's first."""
+    made: list[FakeCore] = []
+
+    def make() -> Any:
+        made.append(FakeCore())
+        return made[-1]
+
+    homes: Any = home._homes
+    homes.clear()
+    monkeypatch.setattr(home, "make_core", make)
+    monkeypatch.setattr(home, "_local", threading.local())
+    home.current_home()
+    yield made
+    for one in list(homes):
+        one.close()
+        if isinstance(one, home.ThreadHome):
+            one.thread.join(DEADLINE_S)
+    homes.clear()
+
+
+@pytest.fixture
+def core(cores: list[FakeCore]) -> FakeCore:
+    """The fake core of this thread's home."""
+    return cast(FakeCore, home.current_home().core)
