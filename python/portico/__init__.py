@@ -1,0 +1,62 @@
+"""Portico: an HTTP and WebSocket server that moves into the Python process you already have open.
+
+    server = portico.start_server("127.0.0.1", 8000, lambda req: "hello")
+
+One call starts it and returns at once; its I/O goes on while Python is busy, and your callbacks run on the thread that
+started it, when that thread is idle (in a running asyncio loop) or asks for them (`service()`, `server.serve()`).
+"""
+
+import sys
+from typing import TYPE_CHECKING
+
+if sys.platform == "win32":
+    raise ImportError("portico does not support Windows yet; it runs on Linux (and, untested, on macOS)")
+
+from portico.doors.app import (
+    fileno,
+    run_server,
+    service,
+    start_pipe_server,
+    start_server,
+    stop_all_servers,
+    stop_server,
+)
+from portico.headers import Headers
+from portico.home import interrupt
+from portico.request import Request
+from portico.response import Response
+from portico.routes import Limits
+from portico.server import Server, list_servers
+from portico.websocket import SendResult, WebSocket
+
+if TYPE_CHECKING:
+    __version__: str
+else:
+
+    def __getattr__(name):
+        # Reading the installed metadata takes longer than importing all of portico.
+        if name == "__version__":
+            from importlib.metadata import version
+
+            return version("portico")
+        raise AttributeError(f"module 'portico' has no attribute {name!r}")
+
+
+__all__ = [
+    "Headers",
+    "Limits",
+    "Request",
+    "Response",
+    "SendResult",
+    "Server",
+    "WebSocket",
+    "fileno",
+    "interrupt",
+    "list_servers",
+    "run_server",
+    "service",
+    "start_pipe_server",
+    "start_server",
+    "stop_all_servers",
+    "stop_server",
+]

@@ -1,0 +1,338 @@
+"""From event to callback to answer: what happens, one function per kind of event. *When* is the pumps' business.
+
+Knows no sockets and no loops: it gets batches, gives commands, and hands unfinished work to the Home. Thread: home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from portico._core import CLOSED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED
+from portico.request import Request
+from portico.response import normalise
+from portico.websocket import MessageListener, WebSocket
+
+if TYPE_CHECKING:
+    from portico._core import Address, Batch, Core, Event, RequestParts
+    from portico.routes import Route
+
+logger = logging.getLogger("portico")
+
+Job: TypeAlias = Callable[[], None]
+Future: TypeAlias = "asyncio.Future[Any]"
+
+LATE_S = 1.0
+_PLAIN = [("Content-Type", "text/plain; charset=utf-8")]
+
+
+@dataclass(slots=True)
+class Site:
+    """What the dispatcher must know of one server."""
+
+    routes: Sequence[Route]
+    address: Address
+    on_stopped: Job
+
+
+class Dispatcher:
+    """Batches into calls. `spawn` starts an awaitable; `defer` runs a job when all that was spawned has started."""
+
+    def __init__(self, core: Core, spawn: Callable[[object], Future], defer: Callable[[Job], None]) -> None:
+        self.sites: dict[int, Site] = {}
+        self.sockets: dict[int, WebSocket] = {}
+        self._core = core
+        self._spawn = spawn
+        self._defer = defer
+        self._answering: dict[int, Future] = {}  # by connection: the unfinished answer that GONE cancels
+        self._unfinished: set[Future] = set()  # asyncio itself holds tasks only weakly
+        self._queued = 0  # jobs given to `defer` that have not run; a later job must not overtake them
+        self._was_late = False
+        handlers: dict[int, Callable[[int, Any], None]] = {
+            HEAD: self._head,
+            REQUEST: self._request,
+            OPEN: self._open,
+            CLOSED: self._closed,
+            GONE: self._gone,
+            STOPPED: self._stopped,
+        }
+        self._handlers = handlers
+
+    def run(self, batch: Batch) -> int:
+        """Handle every event of `batch`; return how many there were. KeyboardInterrupt and SystemExit pass through."""
+        try:
+            ran = len(batch)
+            if ran:
+                if batch.waited_s > LATE_S and not self._was_late:
+                    self._warn_late(batch.waited_s)
+                self._handle(batch)
+            return ran
+        finally:
+            # A traceback that somebody keeps (the prompt does) keeps this frame. The batch must not live that long:
+            # the events it still holds go back to the mailbox only when it is dropped.
+            del batch
+
+    def _handle(self, events: Iterable[Event]) -> None:
+        # The path of every message. Each line here is paid for a million times a second.
+        sockets = self.sockets
+        handlers = self._handlers
+        failed = False
+        try:
+            for kind, number, payload in events:
+                if kind == MESSAGE:
+                    binary = payload.__class__ is bytes
+                    for listener in sockets[number]._listeners:
+                        try:
+                            result = listener(binary, payload)  # type: ignore[arg-type]
+                            if result is not None:
+                                self._follow(number, "on_message", result)
+                        except Exception as error:
+                            self._report_socket(number, "on_message", error)
+                            failed = True
+                    if failed:
+                        self._core.close(number, 1011, "")
+                        failed = False
+                else:
+                    handlers[kind](number, payload)
+        finally:
+            del events
+
+    # HTTP
+
+    def _head(self, number: int, parts: RequestParts) -> None:
+        site = self.sites[parts[0]]
+        route = site.routes[parts[1]]
+        assert route.on_head is not None
+        try:
+            self._answer(number, route, route.on_head(Request(parts, site.address)), True)
+        except Exception as error:
+            self._fail(number, route, "on_head", error)
+        except BaseException:
+            self._apologise(number, 500)
+            raise
+
+    def _request(self, number: int, parts: RequestParts) -> None:
+        site = self.sites[parts[0]]
+        route = site.routes[parts[1]]
+        try:
+            self._answer(number, route, route.on_request(Request(parts, site.address)), False)  # type: ignore[misc]
+        except Exception as error:
+            self._fail(number, route, "on_request", error)
+        except BaseException:
+            self._apologise(number, 500)
+            raise
+
+    def _answer(self, number: int, route: Route, result: object, is_head: bool) -> None:
+        if is_head and result is None:
+            self._core.proceed(number)
+        elif _is_awaitable(result):
+            self._answering[number] = self._later(number, result, partial(self._answered, number, route, is_head))
+        else:
+            self._core.respond(number, *normalise(result))
+
+    def _answered(self, number: int, route: Route, is_head: bool, future: Future) -> None:
+        where = "on_head" if is_head else "on_request"
+        if self._answering.get(number) is future:
+            del self._answering[number]
+        try:
+            self._answer(number, route, future.result(), is_head)
+        except asyncio.CancelledError:
+            # The client left (then nobody hears this) or the loop is being closed under the handler.
+            self._apologise(number, 503)
+        except Exception as error:
+            self._fail(number, route, where, error)
+        except BaseException:  # the loop has raised it already
+            self._apologise(number, 500)
+
+    def _gone(self, number: int, _: None) -> None:
+        future = self._answering.pop(number, None)
+        if future is not None:
+            future.cancel()
+
+    def _fail(self, number: int, route: Route, where: str, error: Exception) -> None:
+        _report(route, number, where, error)
+        self._apologise(number, 500)
+
+    def _apologise(self, number: int, status: int) -> None:
+        # Never the exception's text: it belongs to the log, not to the peer (CWE-209).
+        text = "500 Internal Server Error\n" if status == 500 else "503 Service Unavailable\n"
+        self._core.respond(number, status, None, _PLAIN, text)
+
+    # WebSocket
+
+    def _open(self, number: int, parts: RequestParts) -> None:
+        site = self.sites[parts[0]]
+        route = site.routes[parts[1]]
+        ws = self.sockets[number] = WebSocket(number, self._core, Request(parts, site.address), route)
+        if route.on_message is not None:
+            ws._listeners = (_without_type(ws, route.on_message),)
+        if route.on_close is not None:
+            ws._closers = (partial(route.on_close, ws),)
+        if route.on_open is None:
+            return
+        try:
+            result = route.on_open(ws)
+            if _is_awaitable(result):
+                ws._opening = _Opening(ws, self)
+                self._later(number, result, partial(self._opened, ws))
+        except Exception as error:
+            self._end_opening(ws)
+            self._fail_socket(number, "on_open", error)
+
+    def _opened(self, ws: WebSocket, future: Future) -> None:
+        self._end_opening(ws)
+        self._ended(ws.id, "on_open", future)
+
+    def _end_opening(self, ws: WebSocket) -> None:
+        if isinstance(ws._opening, _Opening):
+            self._soon(ws._opening.release)
+
+    def _closed(self, number: int, payload: tuple[int, str]) -> None:
+        ws = self.sockets[number]
+        ws._is_open = False
+        ws._close_code, ws._close_reason = payload
+        # A coroutine on_open may well be waiting for just this close, so it is not waited for.
+        self._end_opening(ws)
+        self._after_started(partial(self._run_closers, ws))
+
+    def _run_closers(self, ws: WebSocket) -> None:
+        try:
+            for listener in ws._closers:
+                try:
+                    result = listener()
+                    if result is not None:
+                        self._follow(ws.id, "on_close", result)
+                except Exception as error:
+                    self._report_socket(ws.id, "on_close", error)
+        finally:
+            self.sockets.pop(ws.id, None)
+
+    def _follow(self, number: int, where: str, result: object) -> None:
+        """What a listener returned is ignored, unless it has to be awaited."""
+        if _is_awaitable(result):
+            self._later(number, result, partial(self._ended, number, where))
+
+    def _ended(self, number: int, where: str, future: Future) -> None:
+        if not future.cancelled():
+            error = future.exception()
+            if isinstance(error, Exception):
+                self._fail_socket(number, where, error)
+
+    def _fail_socket(self, number: int, where: str, error: Exception) -> None:
+        self._report_socket(number, where, error)
+        self._core.close(number, 1011, "")
+
+    def _report_socket(self, number: int, where: str, error: Exception) -> None:
+        ws = self.sockets.get(number)
+        _report(ws._route if ws else None, number, where, error)
+
+    # Both
+
+    def _stopped(self, number: int, _: None) -> None:
+        self._after_started(partial(self._forget, number))
+
+    def _forget(self, number: int) -> None:
+        site = self.sites.pop(number, None)
+        if site is not None:
+            site.on_stopped()
+
+    def _after_started(self, job: Job) -> None:
+        """Run `job` now, unless a coroutine may be waiting for its first step: `on_close` must not overtake it."""
+        if self._unfinished or self._queued:
+            self._soon(job)
+        else:
+            job()
+
+    def _soon(self, job: Job) -> None:
+        self._queued += 1
+        self._defer(partial(self._run_queued, job))
+
+    def _run_queued(self, job: Job) -> None:
+        self._queued -= 1
+        job()
+
+    def _later(self, number: int, awaitable: object, finish: Callable[[Future], None]) -> Future:
+        """Start `awaitable`. Until it has finished, the event it came from counts against the inbox."""
+        self._core.hold(number)
+        try:
+            future = self._spawn(awaitable)
+        except BaseException:
+            self._core.release(number)
+            raise
+        self._unfinished.add(future)
+        future.add_done_callback(partial(self._finish, number, finish))
+        return future
+
+    def _finish(self, number: int, finish: Callable[[Future], None], future: Future) -> None:
+        self._unfinished.discard(future)
+        try:
+            finish(future)
+        finally:
+            self._core.release(number)
+
+    def _warn_late(self, waited_s: float) -> None:
+        self._was_late = True
+        logger.warning(
+            "events waited %.1f s for this thread. Callbacks run when it is idle in a running asyncio loop, or inside "
+            "portico.service(), server.serve() or run_server(); callbacks='thread' runs them on a thread of their own",
+            waited_s,
+        )
+
+
+class _Opening:
+    """Keeps the messages of a socket whose coroutine `on_open` still runs, so that none arrives before its listener.
+
+    It lets go when the coroutine ends, or as soon as it registers a listener: a coroutine that registers one and then
+    waits for messages would otherwise wait for ever.
+    """
+
+    __slots__ = ("_dispatcher", "_kept", "_listeners", "_ws")
+
+    def __init__(self, ws: WebSocket, dispatcher: Dispatcher) -> None:
+        self._ws = ws
+        self._dispatcher = dispatcher
+        self._kept: list[str | bytes] = []
+        self._listeners = ws._listeners
+        ws._listeners = (self._keep,)
+
+    def add(self, listener: MessageListener) -> None:
+        self._listeners += (listener,)
+        self._dispatcher._soon(self.release)
+
+    def release(self) -> None:
+        if self._ws._opening is not self:
+            return
+        self._ws._opening = None
+        self._ws._listeners = self._listeners
+        number, core = self._ws.id, self._dispatcher._core
+        try:
+            self._dispatcher._handle([(MESSAGE, number, message) for message in self._kept])
+        finally:
+            for _ in self._kept:
+                core.release(number)
+
+    def _keep(self, _binary: bool, message: str | bytes) -> None:
+        self._kept.append(message)
+        self._dispatcher._core.hold(self._ws.id)
+
+
+def _without_type(ws: WebSocket, on_message: Callable[[WebSocket, str | bytes], object]) -> MessageListener:
+    return lambda _binary, message: on_message(ws, message)
+
+
+def _is_awaitable(value: object) -> bool:
+    # The types of nearly every answer come first: hasattr() that fails is the slowest question here.
+    kind = type(value)
+    if kind is str or kind is bytes or kind is dict or value is None:
+        return False
+    return hasattr(value, "__await__") or isinstance(value, concurrent.futures.Future)
+
+
+def _report(route: Route | None, number: int, where: str, error: Exception) -> None:
+    path = route.path if route is not None else "?"
+    logger.error("%s raised; route %s, connection %d", where, path, number, exc_info=error)

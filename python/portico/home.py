@@ -1,0 +1,435 @@
+"""What one thread needs to receive callbacks: its core, its dispatcher, the pump that drives them, and its servers.
+
+A Home is found through a `threading.local`, never by thread id, which the system uses again. It knows nothing of
+routes, addresses or apps. Thread: home, except where a method says otherwise.
+"""
+
+from __future__ import annotations
+
+import atexit
+import concurrent.futures
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
+
+from portico.dispatch import Dispatcher, Future, Job
+from portico.pumps import blocking
+from portico.pumps.event_loop import EventLoopPump, as_future, running_loop
+from portico.pumps.private_loop import PrivateLoop
+
+if TYPE_CHECKING:
+    from portico._core import Core
+
+T = TypeVar("T")
+
+Callbacks: TypeAlias = Literal["auto", "loop", "service", "thread"]
+
+MAX_EVENTS = 256
+EXIT_S = 1.0
+
+
+def make_core() -> Core:
+    """Build the native half. Tests put a fake here."""
+    from portico._core import Core
+
+    return Core()
+
+
+class Resident(Protocol):
+    """Something that lives in a Home: a server."""
+
+    def home_ended(self, in_child: bool) -> None:
+        """The core is gone; no more events will come. `in_child`: gone only in this process, which is a fork."""
+
+
+class Home:
+    """One per thread. Owns everything that thread's callbacks need; lives as long as the thread or its servers."""
+
+    def __init__(self, thread: threading.Thread | None = None) -> None:
+        self.thread = thread or threading.current_thread()
+        self.core = make_core()
+        self.residents: dict[int, Resident] = {}
+        self.dispatcher = Dispatcher(self.core, self.spawn, self.defer)
+        self.is_alive = True
+        self.is_busy = False  # a callback, or the private loop, is running
+        self._choice: Callbacks = "auto"
+        self._pump: EventLoopPump | None = None
+        self._private = PrivateLoop()
+        self._deferred: deque[Job] = deque()
+        self._submitted: deque[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = deque()
+        self._serving = 0  # how many `serve` and `service` calls are under way; `interrupt` looks for them
+        self._interrupted = False
+        self._gates: set[threading.Event] = set()
+        _watch_process(self)
+
+    def __repr__(self) -> str:
+        return f"<Home of thread {self.thread.name!r}>"
+
+    # Whose turn it is
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the calling thread is this Home's, or inherits it because that thread has ended. Any thread."""
+        here = threading.current_thread()
+        if self.thread is not here and not self.thread.is_alive():
+            self.thread = here  # adopted: somebody has to run what is left
+            if getattr(_local, "home", None) is None:
+                _local.home = self
+        return self.thread is here
+
+    def choose(self, callbacks: Callbacks) -> None:
+        """Settle where callbacks run. Raises: ValueError if that conflicts with a live pump; RuntimeError."""
+        if callbacks not in get_args(Callbacks):
+            names = ", ".join(map(repr, get_args(Callbacks)))
+            raise ValueError(f"callbacks must be one of {names}; got {callbacks!r}")
+        if callbacks == "auto":
+            return
+        if callbacks == "loop" and running_loop() is None:
+            raise RuntimeError("callbacks='loop' needs an asyncio loop that runs in this thread; none does")
+        current = "loop" if self._pump is not None and not self._pump.loop.is_closed() else self._choice
+        if self.residents and current not in ("auto", callbacks):
+            raise ValueError(f"callbacks={callbacks!r}: this thread's servers already use {current!r}")
+        self._choice = callbacks
+
+    def touch(self) -> None:
+        """Let the loop that runs in this thread, if any, serve this Home from now on. Any thread; elsewhere a no-op."""
+        if self.is_busy or not self.is_alive or self.thread is not threading.current_thread():
+            return
+        loop = running_loop()
+        pump = self._pump
+        if pump is not None:
+            if pump.loop is loop:
+                return
+            if loop is not None or pump.loop.is_closed():
+                pump.close()
+                self._pump = None
+        if loop is not None and loop is not self._private.loop and self._choice != "service" and self.residents:
+            self._pump = EventLoopPump(loop, self)
+
+    # Running callbacks
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when callbacks are due. Any thread."""
+        return self.core.fileno()
+
+    def service(self, timeout: float | None) -> int:
+        """Run callbacks until some ran or time is up; return how many. Raises: RuntimeError if it is not our turn."""
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be a number of seconds, at least 0, or None; got {timeout!r}")
+        self._require_turn("service()")
+        self.touch()
+        self._serving += 1
+        try:
+            return blocking.service(self, timeout, self._is_interrupted)
+        finally:
+            self._serving -= 1
+            self._interrupted = False
+
+    def serve(self, is_over: Callable[[], bool]) -> None:
+        """Run callbacks until `is_over()` or `interrupt()`."""
+        self._require_turn("serve()")
+        self._serving += 1
+        try:
+            blocking.serve(self, lambda: is_over() or self._interrupted or not self.is_alive)
+        finally:
+            self._serving -= 1
+            self._interrupted = False
+
+    def run_until(self, is_over: Callable[[], bool]) -> None:
+        """Run callbacks until `is_over()`, whatever `interrupt()` says."""
+        self._require_turn("wait_closed()")
+        blocking.serve(self, lambda: is_over() or not self.is_alive)
+
+    def interrupt(self) -> bool:
+        """End the `serve` or `service` that this Home is in; False if it is in none. Any thread."""
+        gates = list(self._gates)
+        for gate in gates:
+            gate.set()
+        if self._serving:
+            self._interrupted = True
+            self.core.wake()
+        return bool(self._serving or gates)
+
+    def wait_elsewhere(self, gate: threading.Event) -> None:
+        """What `serve` does on another thread than this Home's: wait for `gate`, which `interrupt` sets. Any thread."""
+        self._gates.add(gate)
+        try:
+            gate.wait()
+        finally:
+            self._gates.discard(gate)
+
+    def turn(self, timeout: float | None) -> int:
+        """Take one batch, waiting at most `timeout` seconds, and run its callbacks; return how many ran.
+
+        For pumps, which have made sure that it is our turn.
+        """
+        if self._private.is_needed and running_loop() is None:
+            ran = self._run_beside_coroutines(timeout)
+        else:
+            ran = self._run_batch(timeout)
+        while self._submitted:
+            self._perform_submitted()
+        return ran
+
+    def _run_batch(self, timeout: float | None) -> int:
+        # Busy while it waits, too: signal handlers run there, and what they call must not wait again. The batch is
+        # never bound to a name here: see Dispatcher.run.
+        self.is_busy = True
+        try:
+            ran = self.dispatcher.run(self.core.take(MAX_EVENTS, timeout))
+        finally:
+            self.is_busy = False
+        if self._deferred and running_loop() is None:
+            self._settle()
+        return ran
+
+    def _run_beside_coroutines(self, timeout: float | None) -> int:
+        """A batch for a thread whose coroutine handlers wait: whatever comes first, theirs or ours."""
+        self._run_private(self._private.step)
+        self._settle()
+        ran = self._run_batch(0) + self._private.take_finished()
+        if ran or timeout == 0:
+            return ran
+        self._run_private(lambda: self._private.wait(self.fileno(), timeout))
+        self._settle()
+        return self._run_batch(0) + self._private.take_finished()
+
+    def _settle(self) -> None:
+        """Run the deferred jobs; everything that was spawned before them gets its first step first."""
+        while self._deferred:
+            self._run_private(self._private.step)
+            for _ in range(len(self._deferred)):
+                self._run_deferred()
+
+    def _run_private(self, run: Job) -> None:
+        self.is_busy = True
+        try:
+            run()
+        finally:
+            self.is_busy = False
+
+    def _run_deferred(self) -> None:
+        if not self._deferred:
+            return
+        was_busy, self.is_busy = self.is_busy, True
+        try:
+            self._deferred.popleft()()
+        finally:
+            self.is_busy = was_busy
+
+    def _is_interrupted(self) -> bool:
+        return self._interrupted
+
+    def _require_turn(self, what: str) -> None:
+        if not self.is_alive:
+            raise RuntimeError(f"{what}: this home has ended, with its last server, its process, or in a fork")
+        if not self.is_here:
+            raise RuntimeError(
+                f"{what} was called on thread {threading.current_thread().name!r}, but the callbacks belong to "
+                f"thread {self.thread.name!r}; call it there, or start the server with callbacks='thread'"
+            )
+        if self.is_busy:
+            raise RuntimeError(f"{what} was called inside a callback; callbacks do not nest, so return instead")
+
+    # What the dispatcher asks for
+
+    def spawn(self, awaitable: object) -> Future:
+        """Start an awaitable on this thread's running loop, or on the private one."""
+        loop = running_loop()
+        if loop is None or loop is self._private.loop:
+            return self._private.spawn(awaitable)
+        return as_future(awaitable, loop)
+
+    def defer(self, job: Job) -> None:
+        """Run `job` soon, outside any coroutine, once everything spawned so far has taken its first step."""
+        self._deferred.append(job)
+        loop = running_loop()
+        if loop is None:
+            return
+        if loop is self._private.loop:
+            loop.stop()
+        else:
+            # One call per job, not one for all: tasks start in call_soon order, and a job must not overtake
+            # those that were spawned between two jobs.
+            loop.call_soon(self._run_deferred)
+
+    # Residents
+
+    def settle_in(self, number: int, resident: Resident) -> None:
+        """A server has started."""
+        self.residents[number] = resident
+
+    def move_out(self, number: int) -> None:
+        """A server's last connection has ended."""
+        self.residents.pop(number, None)
+        if self.residents:
+            return
+        if self._pump is not None:
+            self._pump.close()
+            self._pump = None
+        if self._choice != "thread":
+            self._choice = "auto"
+            if not self._private.is_needed:
+                self._private.close()
+
+    def perform(self, job: Callable[[], T]) -> T:
+        """Run `job` on the home thread and return its result. Any thread."""
+        if self.thread is threading.current_thread():
+            return job()
+        future: concurrent.futures.Future[T] = concurrent.futures.Future()
+        self._submitted.append((job, future))
+        self.core.wake()
+        return future.result()
+
+    def _perform_submitted(self) -> None:
+        job, future = self._submitted.popleft()
+        try:
+            future.set_result(job())
+        except BaseException as error:
+            future.set_exception(error)
+
+    # The end
+
+    def close(self) -> None:
+        """Cut every connection and give everything back. Idempotent."""
+        if not self.is_alive:
+            return
+        self.is_alive = False
+        if self._pump is not None:
+            self._pump.close()
+        if self.thread is threading.current_thread() and running_loop() is None:
+            self._private.close()
+        self.core.shutdown()
+        while self._submitted:
+            self._submitted.popleft()[1].set_exception(RuntimeError(f"{self!r} has ended"))
+        self._evict(in_child=False)
+
+    def die_in_child(self) -> None:
+        """After a fork, in the child: nothing here works any more, and nobody is told."""
+        self.is_alive = False
+        self.is_busy = False
+        # Loops share their epoll with the parent: closing one here would unregister the parent's descriptors there.
+        _leaked.append(self._private)
+        self._private = PrivateLoop()
+        self._pump = None
+        self._deferred.clear()
+        self.core.after_fork_in_child()
+        self._evict(in_child=True)
+
+    def _evict(self, in_child: bool) -> None:
+        residents = list(self.residents.values())
+        self.residents.clear()
+        for resident in residents:
+            resident.home_ended(in_child)
+
+
+class ThreadHome(Home):
+    """`callbacks="thread"`: a Home on a daemon thread of its own, which ends with its last server."""
+
+    def __init__(self) -> None:
+        super().__init__(threading.Thread(target=self._live, name="portico", daemon=True))
+        self._choice = "thread"
+        self._is_ending = False
+        self.thread.start()
+
+    def leave(self) -> None:
+        """Ask the thread to end. Any thread."""
+        self._is_ending = True
+        self.core.wake()
+
+    def move_out(self, number: int) -> None:
+        super().move_out(number)
+        self._is_ending = not self.residents
+
+    def _live(self) -> None:
+        _local.home = self
+        try:
+            while not self._is_ending and self.is_alive:
+                self.turn(None)
+        finally:
+            self.close()
+
+
+# Finding homes
+
+_local = threading.local()
+_homes: weakref.WeakSet[Home] = weakref.WeakSet()
+_watch_lock = threading.Lock()
+_is_watching = False
+_forking: list[Home] = []
+_leaked: list[PrivateLoop] = []
+
+
+def current_home() -> Home:
+    """This thread's Home, made now if there is none. Raises: OSError if descriptors run out."""
+    home: Home | None = getattr(_local, "home", None)
+    if home is None or not home.is_alive:
+        home = _local.home = Home()
+    return home
+
+
+def require_idle(what: str, instead: str) -> None:
+    """Refuse what would block this thread's running loop, or a callback for ever. Raises: RuntimeError."""
+    if running_loop() is not None:
+        raise RuntimeError(f"{what} would block the running event loop; use: {instead}")
+    home: Home | None = getattr(_local, "home", None)
+    if home is not None and home.is_busy:
+        raise RuntimeError(f"{what} was called inside a callback; callbacks do not nest, so return instead")
+
+
+def interrupt() -> None:
+    """Make `serve()`, `run_server()` or `service()` return: this thread's if it is in one, otherwise every thread's."""
+    home: Home | None = getattr(_local, "home", None)
+    if home is None or not home.interrupt():
+        for other in list(_homes):
+            other.interrupt()
+
+
+# Watching the process
+
+
+def _watch_process(home: Home) -> None:
+    global _is_watching
+    with _watch_lock:
+        _homes.add(home)
+        if not _is_watching:
+            _is_watching = True
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+            atexit.register(_at_exit)
+
+
+def _before_fork() -> None:
+    _watch_lock.acquire()
+    _forking[:] = [home for home in _homes if home.is_alive]
+    for home in _forking:
+        home.core.before_fork()
+
+
+def _after_in_parent() -> None:
+    for home in _forking:
+        home.core.after_fork_in_parent()
+    _forking.clear()
+    _watch_lock.release()
+
+
+def _after_in_child() -> None:
+    for home in _forking:
+        home.die_in_child()
+    _forking.clear()
+    _watch_lock.release()
+
+
+def _at_exit() -> None:
+    """Give every thread of ours the rest of one second, then cut what is left."""
+    deadline = time.monotonic() + EXIT_S
+    threads = [home for home in list(_homes) if isinstance(home, ThreadHome) and home.is_alive]
+    for home in threads:
+        home.leave()
+    for home in threads:
+        home.thread.join(max(0.0, deadline - time.monotonic()))
+    for other in list(_homes):
+        other.close()

@@ -1,0 +1,1 @@
+"""*When* dispatch runs: one file per kind of idleness. They import nothing of ours."""

@@ -1,0 +1,70 @@
+"""The pump for a thread whose asyncio loop runs (uvloop and Jupyter too): the loop watches one descriptor.
+
+Thread: home.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from typing import Any, Protocol
+
+RETRY_S = 0.01
+
+
+class Source(Protocol):
+    """Something with a descriptor that is readable when `turn(0)` has something to do."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a callback is running right now."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+    def turn(self, timeout: float | None) -> int:
+        """Run one batch of callbacks."""
+
+
+class EventLoopPump:
+    """Runs one batch per turn of `loop`; while there is more, the descriptor stays readable."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, source: Source) -> None:
+        self.loop = loop
+        self._source = source
+        self._fileno = source.fileno()
+        self._watch()
+
+    def close(self) -> None:
+        """Let the loop go. Idempotent."""
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._fileno)
+
+    def _watch(self) -> None:
+        self.loop.add_reader(self._fileno, self._ready)
+
+    def _ready(self) -> None:
+        if self._source.is_busy:
+            # Somebody runs a loop inside a callback (nest_asyncio). Callbacks never nest; do not spin meanwhile.
+            self.loop.remove_reader(self._fileno)
+            self.loop.call_later(RETRY_S, self._watch)
+            return
+        try:
+            self._source.turn(0)
+        except Exception:
+            self.close()  # the descriptor would stay readable, and the loop would call again and again
+            raise
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop that runs in this thread right now, if any."""
+    # get_running_loop() raises where there is none, and the exception costs more than a whole message.
+    return asyncio._get_running_loop()
+
+
+def as_future(awaitable: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
+    """Start an awaitable on `loop`; a `concurrent.futures.Future` counts as one. Raises: TypeError, ValueError."""
+    if isinstance(awaitable, concurrent.futures.Future):
+        return asyncio.wrap_future(awaitable, loop=loop)
+    future: asyncio.Future[Any] = asyncio.ensure_future(awaitable, loop=loop)
+    return future

@@ -1,0 +1,438 @@
+"""A server: its routes, where it listens, and its life from start to the last `on_close`.
+
+Every door makes one or returns one. Policy that can be decided before the first byte is decided here, the rest by the
+dispatcher. Thread: home for whatever runs callbacks; any for the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import errno
+import html
+import ipaddress
+import logging
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Generator, Sequence
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+
+from portico._core import WANTS_HEAD, WANTS_REQUEST, WANTS_WEBSOCKET
+from portico.dispatch import Site
+from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
+from portico.pumps.event_loop import running_loop
+from portico.routes import Limits, Route
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from portico._core import Address, RouteSpec
+
+logger = logging.getLogger("portico")
+
+State: TypeAlias = Literal["new", "running", "stopping", "stopped"]
+Names: TypeAlias = "Sequence[str] | str | None"
+"""A list of names; `"*"` allows all; None is the default of the option."""
+
+# sun_path holds 108 bytes on Linux and 104 on macOS and the BSDs, the closing NUL among them.
+MAX_PATH_BYTES: Final = 107 if os.uname().sysname == "Linux" else 103
+
+_running: dict[int, Server] = {}
+
+
+class Server:
+    """An HTTP and WebSocket server. `with server:` and `async with server:` start it if need be, and stop it.
+
+    A running server lives until it is stopped or the process exits, whether or not anybody holds it.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        address: Address,
+        *,
+        quiet: bool = False,
+        limits: Limits | None = None,
+        callbacks: Callbacks = "auto",
+        allowed_origins: Names = None,
+        allowed_hosts: Names = None,
+        mode: int | None = None,
+        replace: bool = False,
+    ) -> None:
+        if limits is not None and not isinstance(limits, Limits):
+            raise TypeError(f"limits must be portico.Limits, not {type(limits).__name__}")
+        self._routes = tuple(routes)
+        self._address = check_address(address)
+        self._quiet = quiet
+        self._limits = limits or Limits()
+        self._callbacks: Callbacks = callbacks
+        self._allowed_origins = _names("allowed_origins", allowed_origins, ())
+        self._allowed_hosts = _names("allowed_hosts", allowed_hosts, ())
+        if allowed_hosts is None and not _is_loopback(self._address):
+            # Behind a public address the Host is whatever the DNS or the proxy says; rebinding attacks aim at loopback.
+            self._allowed_hosts = None
+        self._mode = mode
+        self._replace = replace
+        self._home: Home | None = None
+        self._number = 0
+        self._state: State = "new"
+        self._closed = threading.Event()
+        self._gate = threading.Event()  # what `serve` on another thread waits for: the end, or an interrupt
+        self._waiters: list[asyncio.Future[None]] = []
+
+    # Facts
+
+    @property
+    def state(self) -> State:
+        """`"new"`, `"running"`, `"stopping"` (the drain goes on) or `"stopped"` (every `on_close` has run)."""
+        self._touch()
+        return self._state
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it listens."""
+        return self.state == "running"
+
+    @property
+    def host(self) -> str | None:
+        """The bound address; None for a unix socket."""
+        self._touch()
+        return None if isinstance(self._address, str) else self._address[0]
+
+    @property
+    def port(self) -> int | None:
+        """The bound port; None for a unix socket."""
+        self._touch()
+        return None if isinstance(self._address, str) else self._address[1]
+
+    @property
+    def name(self) -> str | None:
+        """The path of the unix socket; None for TCP."""
+        self._touch()
+        return self._address if isinstance(self._address, str) else None
+
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds it; `unix:` and the path for a unix socket."""
+        self._touch()
+        return _url(self._address)
+
+    @property
+    def clients(self) -> int:
+        """How many WebSockets are open."""
+        self._touch()
+        if self._home is None or self._state == "stopped":
+            return 0
+        return self._home.core.connections(self._number)
+
+    def stats(self) -> dict[str, int]:
+        """Counters of this server's home, which other servers of its thread may share. Empty before the start."""
+        self._touch()
+        return self._home.core.stats() if self._home is not None and self._home.is_alive else {}
+
+    # Life
+
+    def start(self) -> Server:
+        """Bind, listen and return; does nothing if it is running already.
+
+        Raises: OSError that names the address and the reason; RuntimeError after `stop`; ValueError if `callbacks`
+        conflicts with the servers this thread has. A failed start leaves nothing behind.
+        """
+        if self._state in ("stopping", "stopped"):
+            raise RuntimeError("a stopped server does not start again; make a new one")
+        if self._state == "running":
+            self._touch()
+            return self
+        if self._replace:
+            self._stop_predecessors()
+        home = ThreadHome() if self._callbacks == "thread" else current_home()
+        try:
+            home.choose(self._callbacks)
+            home.perform(lambda: self._listen(home))
+        except BaseException:
+            if isinstance(home, ThreadHome):
+                home.leave()
+            raise
+        home.touch()
+        if not self._quiet:
+            logger.info("listening on %s", self.url)
+        return self
+
+    def stop(self, timeout: float = 0.0) -> None:
+        """Take no new connections, let answers and outboxes finish for `timeout` seconds, close WebSockets with 1001.
+
+        On the home thread, outside callbacks and loops, it returns when every `on_close` has run. Inside a callback or
+        a running loop it returns at once and the drain goes on; see `wait_closed`. On another thread it never waits for
+        callbacks longer than `timeout`. Idempotent.
+        """
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+            raise ValueError(f"timeout must be a number of seconds, at least 0; got {timeout!r}")
+        home = self._home
+        if home is None:
+            self._end()
+            return
+        if self._state == "running":
+            self._state = "stopping"
+            _running.pop(self._number, None)
+            home.core.stop(self._number, float(timeout))
+        if self._closed.is_set():
+            return
+        if not home.is_here:
+            self._closed.wait(timeout)
+        elif home.is_busy or running_loop() is not None:
+            home.touch()
+        else:
+            home.run_until(self._closed.is_set)
+
+    def close(self) -> None:
+        """`stop()` without a grace period."""
+        self.stop()
+
+    def wait_closed(self) -> Awaitable[None]:
+        """Wait until it is stopped and every `on_close` has run: `await` it where a loop runs, else it blocks.
+
+        Raises: RuntimeError inside a callback, which it would wait for.
+        """
+        self._touch()
+        loop = running_loop()
+        home = self._home
+        if loop is not None:
+            return self._promise(loop)
+        if not self._closed.is_set():
+            if home is None:
+                raise RuntimeError("wait_closed(): the server has not been started")
+            if home.is_here:
+                home.run_until(self._closed.is_set)
+            else:
+                self._closed.wait()
+        return _Done()
+
+    def serve(self) -> None:
+        """Run callbacks until the server is stopped, `interrupt()` is called or Ctrl-C is pressed; then stop it.
+
+        Starts it if need be. Raises: RuntimeError in a running loop or a callback.
+        """
+        require_idle("serve()", "await server.wait_closed()")
+        self.start()
+        home = self._home
+        assert home is not None
+        try:
+            if home.is_here:
+                home.serve(self._closed.is_set)
+            else:
+                home.wait_elsewhere(self._gate)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            self.stop()
+
+    def service(self, timeout: float | None = None) -> int:
+        """Run callbacks of this server's home; return how many ran. 0: only what is ready; None: until something ran.
+
+        Raises: RuntimeError inside a callback, and on another thread while the home's own thread lives.
+        """
+        if self._home is None:
+            raise RuntimeError("service(): the server has not been started")
+        return self._home.service(timeout)
+
+    def broadcast(self, data: str | bytes | bytearray | memoryview) -> int:
+        """Send one message to every open WebSocket; return how many took it. Any thread. Raises: TypeError."""
+        self._touch()
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise TypeError(f"a message must be str or bytes-like, not {type(data).__name__}")
+        if self._home is None or self._state == "stopped":
+            return 0
+        return self._home.core.broadcast(self._number, data)
+
+    def home_ended(self, in_child: bool) -> None:
+        """Its home has ended, and this server with it."""
+        if in_child:
+            self._waiters.clear()  # their loops are the parent's
+        self._end()
+
+    def __enter__(self) -> Server:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Server:
+        return self.start()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        await self.wait_closed()
+
+    def __repr__(self) -> str:
+        return f"<Server {self.url} {self._state} clients={self.clients}>"
+
+    def _repr_html_(self) -> str:
+        url = html.escape(self.url)
+        link = f'<a href="{url}" target="_blank" rel="noopener">{url}</a>' if self.port is not None else url
+        return f"Server {link} {self._state}, {self.clients} clients"
+
+    # Behind it
+
+    def _touch(self) -> None:
+        if self._home is not None:
+            self._home.touch()
+
+    def _listen(self, home: Home) -> None:
+        config: dict[str, object] = {
+            "routes": [_spec(route) for route in self._routes],
+            "limits": dataclasses.asdict(self._limits),
+            "allowed_hosts": self._allowed_hosts,
+            "allowed_origins": self._allowed_origins,
+            "mode": self._mode,
+        }
+        try:
+            self._number, host, port = home.core.listen(self._address, config)
+        except OSError as error:
+            told = f"cannot listen on {_url(self._address)}: {error.strerror or error}"
+            raise type(error)(*([told] if error.errno is None else [error.errno, told])) from error
+        self._address = host if isinstance(self._address, str) else (host, port)
+        # No event of this server can overtake this: they are taken by the thread that runs these lines.
+        home.dispatcher.sites[self._number] = Site(self._routes, self._address, self._end)
+        home.settle_in(self._number, self)
+        self._home = home
+        self._state = "running"
+        _running[self._number] = self
+
+    def _stop_predecessors(self) -> None:
+        if not isinstance(self._address, str) and self._address[1] == 0:
+            return
+        for other in list_servers():
+            if other._address == self._address:
+                other.stop()
+
+    def _end(self) -> None:
+        """The last event: whatever waits for the end may go on."""
+        if self._closed.is_set():
+            return
+        _running.pop(self._number, None)
+        self._state = "stopped"
+        if self._home is not None:
+            self._home.move_out(self._number)
+        self._closed.set()
+        self._gate.set()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
+                waiter.get_loop().call_soon_threadsafe(_resolve, waiter)
+
+    def _promise(self, loop: asyncio.AbstractEventLoop) -> Awaitable[None]:
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        if self._closed.is_set():  # checked after the append: another thread may have ended it in between
+            _resolve(waiter)
+        return waiter
+
+
+class _Done(Awaitable[None]):
+    """What `wait_closed` returns when it has waited already."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield from ()
+
+
+def _resolve(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+def list_servers() -> list[Server]:
+    """The running servers of this process, oldest first."""
+    servers = list(_running.values())
+    for server in servers:
+        server._touch()
+    return servers
+
+
+def check_address(address: Address) -> Address:
+    """Make an address the core can bind: a literal and a port, or an absolute path. Names get their first address.
+
+    Raises: TypeError, ValueError, OSError (the name has no address, the path is too long).
+    """
+    if isinstance(address, str):
+        return _check_path(address)
+    host, port = address
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port must be an int, not {type(port).__name__} ({port!r})")
+    if not 0 <= port <= 65535:
+        raise ValueError(f"port must be between 0 and 65535; got {port}")
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a str, not {type(host).__name__}")
+    if not host:
+        raise ValueError("host must not be empty; use '127.0.0.1' for this machine only, '0.0.0.0' for all addresses")
+    return (host if _is_literal(host) else _resolve_name(host), port)
+
+
+def _check_path(path: str) -> str:
+    if not path or "\0" in path:
+        raise ValueError(f"not a path for a unix socket: {path!r}")
+    path = os.path.abspath(path)
+    size = len(os.fsencode(path))
+    if size > MAX_PATH_BYTES:
+        raise OSError(
+            errno.ENAMETOOLONG, f"cannot listen on unix:{path}: the path has {size} bytes, at most {MAX_PATH_BYTES} fit"
+        )
+    return path
+
+
+def _is_literal(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _resolve_name(host: str) -> str:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except socket.gaierror as error:
+        raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {host!r}: {error.strerror}") from error
+    except UnicodeError as error:
+        raise ValueError(f"not a host name: {host!r}") from error
+    return str(found[0][4][0])
+
+
+def _is_loopback(address: Address) -> bool:
+    if isinstance(address, str):
+        return False
+    ip = ipaddress.ip_address(address[0])
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
+
+
+def _url(address: Address) -> str:
+    if isinstance(address, str):
+        return f"unix:{address}"
+    host, port = address
+    # The wildcard is where a server listens, not where anybody can go.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _names(option: str, names: Names, default: Sequence[str]) -> list[str] | None:
+    if names is None:
+        return list(default)
+    listed = [names] if isinstance(names, str) else list(names)
+    if not all(isinstance(name, str) for name in listed):
+        raise TypeError(f"{option} must be a list of str, or '*' for all; got {names!r}")
+    return None if "*" in listed else listed
+
+
+def _spec(route: Route) -> RouteSpec:
+    wants = (
+        (WANTS_HEAD if route.on_head is not None else 0)
+        | (WANTS_REQUEST if route.on_request is not None else 0)
+        | (WANTS_WEBSOCKET if route.wants_websocket else 0)
+    )
+    return route.path, route.prefix, wants, route.inline

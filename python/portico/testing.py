@@ -1,0 +1,225 @@
+"""A core without sockets: push events in, read commands out. For testing apps and doors as conversations.
+
+Stands in for the native half behind `_core.pyi`; checks no protocol. Thread: any.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from portico._core import CLOSED, FULL, GONE, HEAD, MESSAGE, OPEN, REQUEST, SENT, SHUT, STOPPED
+
+if TYPE_CHECKING:
+    from portico.server import Server
+
+_numbers = itertools.count(1)
+
+
+def request_parts(
+    server: int = 0,
+    target: str = "/",
+    *,
+    method: str = "GET",
+    headers: Sequence[tuple[str, str]] = (),
+    body: bytes = b"",
+    route: int = 0,
+    http_version: str = "1.1",
+    client: Any = ("127.0.0.1", 50000),
+    is_websocket: bool = False,
+) -> Any:
+    """The payload of HEAD, REQUEST and OPEN, as the native half builds it."""
+    fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
+    return (server, route, method, target, http_version, fields, body, client, is_websocket)
+
+
+def number_of(server: Server) -> int:
+    """The number that events of `server` carry; elsewhere nobody needs it."""
+    return server._number
+
+
+class FakeBatch:
+    """Hands out the core's queue, event by event; what is not asked for stays there."""
+
+    def __init__(self, core: FakeCore, size: int) -> None:
+        self._core, self._left, self.waited_s = core, size, core.waited_s
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        if not self._left:
+            raise StopIteration
+        self._left -= 1
+        return self._core.next_event()
+
+    def __len__(self) -> int:
+        return self._left
+
+
+class FakeCore:
+    """`commands` lists what Python said, as tuples that begin with the command's name."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[Any, ...]] = []
+        self.configs: dict[int, Mapping[str, Any]] = {}
+        self.sockets: dict[int, int] = {}  # open WebSocket → its server
+        self.unanswered: set[int] = set()
+        self.held: dict[int, int] = {}
+        self.full: set[int] = set()  # connections whose outbox is full
+        self.listen_error: OSError | None = None
+        self.waited_s = 0.0
+        self.is_shut = False
+        self._events: deque[tuple[int, int, Any]] = deque()
+        self._is_woken = False
+        self._changed = threading.Condition()
+        self._readable, self._writable = os.pipe()
+
+    # Events in
+
+    def push(self, kind: int, number: int, payload: Any = None) -> int:
+        with self._changed:
+            self._events.append((kind, number, payload))
+            if len(self._events) == 1:
+                os.write(self._writable, b"!")
+            self._changed.notify_all()
+        return number
+
+    def request(self, server: int, target: str = "/", *, kind: int = REQUEST, **parts: Any) -> int:
+        number = next(_numbers)
+        self.unanswered.add(number)
+        return self.push(kind, number, request_parts(server, target, **parts))
+
+    def head(self, server: int, target: str = "/", **parts: Any) -> int:
+        return self.request(server, target, kind=HEAD, **parts)
+
+    def open(self, server: int, target: str = "/", **parts: Any) -> int:
+        number = next(_numbers)
+        self.sockets[number] = server
+        return self.push(OPEN, number, request_parts(server, target, is_websocket=True, **parts))
+
+    def message(self, number: int, data: str | bytes) -> None:
+        self.push(MESSAGE, number, data)
+
+    def closed(self, number: int, code: int = 1005, reason: str = "") -> None:
+        self.sockets.pop(number, None)
+        self.push(CLOSED, number, (code, reason))
+
+    def gone(self, number: int) -> None:
+        self.unanswered.discard(number)
+        self.push(GONE, number)
+
+    # Commands out
+
+    def said(self, name: str) -> list[tuple[Any, ...]]:
+        """The arguments of every command called `name`."""
+        return [command[1:] for command in self.commands if command[0] == name]
+
+    def next_event(self) -> tuple[int, int, Any]:
+        with self._changed:
+            event = self._events.popleft()
+            if not self._events:
+                os.read(self._readable, 1)
+            return event
+
+    def take(self, max_events: int, timeout: float | None) -> FakeBatch:
+        if self.is_shut:
+            raise RuntimeError("the core is shut down")
+        with self._changed:
+            if timeout != 0:
+                self._changed.wait_for(lambda: self._events or self._is_woken or self.is_shut, timeout)
+            if self._is_woken:
+                self._is_woken = False
+                os.read(self._readable, 1)
+            return FakeBatch(self, min(max_events, len(self._events)))
+
+    def fileno(self) -> int:
+        return self._readable
+
+    def wake(self) -> None:
+        with self._changed:
+            if not self._is_woken:
+                self._is_woken = True
+                os.write(self._writable, b"!")
+            self._changed.notify_all()
+
+    def listen(self, address: Any, config: Mapping[str, Any]) -> tuple[int, str, int]:
+        if self.listen_error is not None:
+            raise self.listen_error
+        number = next(_numbers)
+        self.configs[number] = config
+        host, port = (address, 0) if isinstance(address, str) else address
+        return number, host, port or (40000 + number if not isinstance(address, str) else 0)
+
+    def stop(self, server: int, grace_s: float) -> bool:
+        self.commands.append(("stop", server, grace_s))
+        for number in [number for number, owner in self.sockets.items() if owner == server]:
+            self.closed(number, 1001)
+        self.push(STOPPED, server)
+        return True
+
+    def connections(self, server: int) -> int:
+        return list(self.sockets.values()).count(server)
+
+    def respond(self, number: int, *answer: Any) -> bool:
+        self.commands.append(("respond", number, *answer))
+        was_unanswered = number in self.unanswered
+        self.unanswered.discard(number)
+        return was_unanswered
+
+    def proceed(self, number: int) -> bool:
+        self.commands.append(("proceed", number))
+        return number in self.unanswered
+
+    def send(self, number: int, data: Any) -> int:
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise TypeError("expected str or bytes-like")
+        self.commands.append(("send", number, data))
+        return SHUT if number not in self.sockets else FULL if number in self.full else SENT
+
+    def broadcast(self, server: int, data: Any) -> int:
+        self.commands.append(("broadcast", server, data))
+        return self.connections(server)
+
+    def close(self, number: int, code: int, reason: str) -> int:
+        self.commands.append(("close", number, code, reason))
+        if self.sockets.pop(number, None) is None:
+            return SHUT
+        self.push(CLOSED, number, (code, reason))
+        return SENT
+
+    def ping(self, number: int, data: bytes) -> int:
+        self.commands.append(("ping", number, data))
+        return SENT if number in self.sockets else SHUT
+
+    def info(self, number: int) -> tuple[int, float | None] | None:
+        return (0, None) if number in self.sockets else None
+
+    def hold(self, number: int) -> None:
+        self.held[number] = self.held.get(number, 0) + 1
+
+    def release(self, number: int) -> None:
+        self.held[number] -= 1
+
+    def stats(self) -> dict[str, int]:
+        return {"batches": 0}
+
+    def shutdown(self) -> None:
+        if not self.is_shut:
+            self.is_shut = True
+            self.wake()
+            os.close(self._readable)
+            os.close(self._writable)
+
+    def before_fork(self) -> None:
+        self.commands.append(("before_fork",))
+
+    def after_fork_in_parent(self) -> None:
+        self.commands.append(("after_fork_in_parent",))
+
+    def after_fork_in_child(self) -> None:
+        self.shutdown()

@@ -1,0 +1,83 @@
+"""Imports point one way. A failure here names an arrow that points backwards."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent / "python" / "portico"
+
+# What each layer may import of ours; whatever runs at import time counts, type-only imports do not.
+VALUES = {"portico.headers", "portico.routes", "portico.request", "portico.response"}
+PUMPS = {"portico.pumps", "portico.pumps.blocking", "portico.pumps.event_loop", "portico.pumps.private_loop"}
+SERVER = VALUES | {"portico.websocket", "portico.home", "portico.server"}
+ALLOWED = {
+    "portico.headers": set(),
+    "portico.routes": set(),
+    "portico.request": {"portico.headers"},
+    "portico.response": {"portico.headers"},
+    "portico.websocket": VALUES,
+    "portico.dispatch": VALUES | {"portico.websocket", "portico._core"},
+    "portico.home": {"portico.dispatch", "portico._core"} | PUMPS,
+    "portico.server": {
+        "portico.home",
+        "portico.dispatch",
+        "portico.routes",
+        "portico._core",
+        "portico.pumps.event_loop",
+    },
+    "portico.testing": {"portico._core"},
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> set[str]:
+    """Every portico module that `path` imports, except for types only."""
+    known = {module_name(other) for other in ROOT.rglob("*.py")} | {"portico._core"}
+    found: set[str] = set()
+    for node in at_run_time(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found.update(names & known or {node.module or ""})
+    return {name for name in found if name.split(".")[0] == "portico"}
+
+
+def at_run_time(node: ast.AST) -> Iterator[ast.AST]:
+    """`node` and everything in it, except what stands below `if TYPE_CHECKING:`."""
+    yield node
+    is_for_types = isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+    children = node.orelse if is_for_types and isinstance(node, ast.If) else ast.iter_child_nodes(node)
+    for child in children:
+        yield from at_run_time(child)
+
+
+def allowed(module: str) -> set[str] | None:
+    """What `module` may import; None: anything (the package itself, the command line, the demo)."""
+    if module.startswith("portico.pumps"):
+        return PUMPS
+    if module.startswith("portico.doors"):
+        return SERVER
+    return ALLOWED.get(module)
+
+
+def test_no_import_points_backwards() -> None:
+    backwards = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        module = module_name(path)
+        rules = allowed(module)
+        if rules is not None and (wrong := imports(path) - rules):
+            backwards[module] = sorted(wrong)
+    assert backwards == {}
+
+
+def test_rules_name_modules_that_exist() -> None:
+    modules = {module_name(path) for path in ROOT.rglob("*.py")} | {"portico._core"}
+    assert set(ALLOWED) | set().union(*ALLOWED.values()) | PUMPS | SERVER <= modules

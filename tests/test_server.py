@@ -1,0 +1,330 @@
+"""A server's life, and what it says about itself."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import portico
+from portico.routes import Route
+from portico.server import Server
+from portico.testing import FakeCore, number_of
+
+DEADLINE_S = 10
+
+ROUTES = [Route(prefix=True, on_request=lambda req: "x", on_open=lambda ws: None)]
+
+
+def make(host: str = "127.0.0.1", port: int = 0, **options: Any) -> Server:
+    return Server(ROUTES, (host, port), quiet=True, **options)
+
+
+def config(core: FakeCore, server: Server) -> Any:
+    return core.configs[number_of(server)]
+
+
+# Facts
+
+
+def test_port_is_the_bound_one(core: FakeCore) -> None:
+    server = make().start()
+    assert server.port != 0
+    assert (server.host, server.name, server.url) == ("127.0.0.1", None, f"http://127.0.0.1:{server.port}")
+    assert repr(server) == f"<Server {server.url} running clients=0>"
+    assert f'<a href="{server.url}"' in server._repr_html_()
+    core.open(number_of(server))
+    core.open(number_of(server))
+    assert server.clients == 2
+    assert repr(server).endswith("running clients=2>")
+    assert server.broadcast("x") == 2
+    assert server.stats() == {"batches": 0}
+
+
+@pytest.mark.parametrize(
+    ("host", "url"), [("::1", "http://[::1]:81"), ("0.0.0.0", "http://127.0.0.1:81"), ("::", "http://[::1]:81")]
+)
+def test_url_is_one_a_browser_can_open(core: FakeCore, host: str, url: str) -> None:
+    server = make(host, 81).start()
+    assert (server.url, server.host) == (url, host)
+
+
+def test_unix_socket(core: FakeCore, tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    server = Server(ROUTES, path, quiet=True, mode=0o600).start()
+    assert (server.name, server.host, server.port, server.url) == (path, None, None, f"unix:{path}")
+    assert config(core, server)["mode"] == 0o600
+    assert config(core, server)["allowed_hosts"] is None
+    assert "<a" not in server._repr_html_()
+
+
+def test_unstarted_server(core: FakeCore) -> None:
+    server = make()
+    assert repr(server) == "<Server http://127.0.0.1:0 new clients=0>"
+    assert (server.is_running, server.clients, server.broadcast("x"), server.stats()) == (False, 0, 0, {})
+    for job in (server.service, server.wait_closed):
+        with pytest.raises(RuntimeError, match="has not been started"):
+            job()
+    server.stop()
+    with pytest.raises(RuntimeError, match="does not start again"):
+        server.start()
+
+
+def test_broadcast_checks_the_type(core: FakeCore) -> None:
+    with make() as server, pytest.raises(TypeError, match="str or bytes-like"):
+        server.broadcast(7)  # type: ignore[arg-type]
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("port", ["80", 80.0, None, True])
+def test_port_of_another_type_is_refused(port: Any) -> None:
+    with pytest.raises(TypeError, match="port must be an int"):
+        make(port=port)
+
+
+@pytest.mark.parametrize("port", [-1, 65536, 74469])
+def test_port_out_of_range_is_refused(port: int) -> None:
+    with pytest.raises(ValueError, match="between 0 and 65535"):
+        make(port=port)
+
+
+def test_host_must_be_named() -> None:
+    with pytest.raises(ValueError, match="must not be empty"):
+        make("")
+    with pytest.raises(TypeError, match="host must be a str"):
+        make(None)  # type: ignore[arg-type]
+
+
+def test_name_binds_its_first_address(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(0, 0, 0, "", ("::1", 0, 0, 0)), (0, 0, 0, "", ("127.0.0.1", 0))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    assert make("somewhere").start().host == "::1"
+
+
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "1.2.3.4.5", "a..b", "x" * 70])
+def test_host_that_does_not_resolve_is_named(host: str) -> None:
+    with pytest.raises((OSError, ValueError), match=host):
+        make(host)
+
+
+def test_bind_failure_names_address_and_reason(core: FakeCore) -> None:
+    core.listen_error = OSError(errno.EADDRINUSE, "Address already in use")
+    with pytest.raises(OSError, match=r"http://127\.0\.0\.1:81: Address already in use") as caught:
+        make(port=81).start()
+    assert caught.value.errno == errno.EADDRINUSE
+    core.listen_error = OSError(errno.EACCES, "Permission denied")
+    with pytest.raises(PermissionError):
+        make(port=81).start()
+    assert portico.list_servers() == []
+    core.listen_error = None
+    assert make(port=81).start().is_running
+
+
+@pytest.mark.parametrize("path", ["", "a\0b"])
+def test_path_that_is_none_is_refused(path: str) -> None:
+    with pytest.raises(ValueError, match="not a path"):
+        Server(ROUTES, path)
+
+
+def test_path_too_long_for_a_socket_is_refused() -> None:
+    with pytest.raises(OSError, match=r"has 201 bytes, at most 10\d fit") as caught:
+        Server(ROUTES, "/" + "x" * 200)
+    assert caught.value.errno == errno.ENAMETOOLONG
+
+
+# Policy
+
+
+@pytest.mark.parametrize(
+    ("host", "option", "expected"),
+    [
+        ("127.0.0.1", None, []),
+        ("127.9.9.9", None, []),
+        ("::1", None, []),
+        ("::ffff:127.0.0.1", None, []),
+        ("0.0.0.0", None, None),
+        ("::", None, None),
+        ("192.0.2.1", None, None),
+        ("127.0.0.1", "*", None),
+        ("127.0.0.1", ["*"], None),
+        ("127.0.0.1", "me.example", ["me.example"]),
+        ("0.0.0.0", ("a", "b"), ["a", "b"]),
+        ("0.0.0.0", [], []),
+    ],
+)
+def test_hosts_are_checked_on_loopback(core: FakeCore, host: str, option: Any, expected: Any) -> None:
+    server = make(host, allowed_hosts=option).start()
+    assert config(core, server)["allowed_hosts"] == expected
+
+
+@pytest.mark.parametrize(("option", "expected"), [(None, []), ("*", None), (["http://a"], ["http://a"])])
+def test_origins_are_checked_everywhere(core: FakeCore, option: Any, expected: Any) -> None:
+    for host in ("127.0.0.1", "0.0.0.0"):
+        server = make(host, allowed_origins=option).start()
+        assert config(core, server)["allowed_origins"] == expected
+
+
+def test_options_of_another_type_are_refused() -> None:
+    with pytest.raises(TypeError, match="allowed_hosts"):
+        make(allowed_hosts=[1])
+    with pytest.raises(TypeError, match=r"portico\.Limits"):
+        make(limits={"max_headers": 1})
+
+
+def test_limits_cross_the_seam_by_name(core: FakeCore) -> None:
+    server = make(limits=portico.Limits(max_headers=7, idle_timeout_s=None)).start()
+    limits = config(core, server)["limits"]
+    assert (limits["max_headers"], limits["idle_timeout_s"], limits["max_fragments"]) == (7, None, 1 << 20)
+
+
+def test_routes_say_what_they_want(core: FakeCore) -> None:
+    inline = (200, [("Content-Type", "text/plain")], b"x")
+    routes = [
+        Route(prefix=True, on_head=print, on_request=print),
+        Route(path="/ws", on_message=print),
+        Route(path="/fixed", inline=inline),
+    ]
+    server = Server(routes, ("127.0.0.1", 0)).start()
+    assert config(core, server)["routes"] == [
+        ("/", True, 3, None),
+        ("/ws", False, 4, None),
+        ("/fixed", False, 0, inline),
+    ]
+
+
+# Life
+
+
+def test_states_and_registry(core: FakeCore) -> None:
+    first, second = make().start(), make().start()
+    assert portico.list_servers() == [first, second]
+    assert first.start() is first
+    first.stop()
+    first.stop()
+    first.close()
+    assert (first.state, first.is_running, first.clients) == ("stopped", False, 0)
+    assert portico.list_servers() == [second]
+    assert len(core.said("stop")) == 1
+    with pytest.raises(RuntimeError, match="does not start again"):
+        first.start()
+    first.wait_closed()
+
+
+def test_stop_runs_every_on_close_first(core: FakeCore) -> None:
+    ended: list[Any] = []
+    server = Server([Route(on_close=lambda ws: ended.append(ws.close_code))], ("127.0.0.1", 0)).start()
+    core.open(number_of(server))
+    core.open(number_of(server))
+    server.stop(timeout=3)
+    assert ended == [1001, 1001]
+    assert core.said("stop") == [(number_of(server), 3.0)]
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "1", None, True])
+def test_stop_checks_its_timeout(core: FakeCore, timeout: Any) -> None:
+    with make() as server, pytest.raises(ValueError, match="timeout must be"):
+        server.stop(timeout)
+
+
+def test_stop_inside_a_callback_returns_at_once(core: FakeCore) -> None:
+    states: list[Any] = []
+
+    def call(req: Any) -> str:
+        server.stop()
+        states.append(server.state)
+        return "x"
+
+    server = Server([Route(on_request=call)], ("127.0.0.1", 0)).start()
+    core.request(number_of(server))
+    portico.service(0)
+    assert states == ["stopping"]
+    server.wait_closed()
+    assert server.state == "stopped"
+
+
+def test_stop_from_another_thread_never_waits_for_callbacks(cores: list[FakeCore]) -> None:
+    entered, release = threading.Event(), threading.Event()
+
+    def call(req: Any) -> str:
+        entered.set()
+        release.wait()
+        return "x"
+
+    server = Server([Route(on_request=call)], ("127.0.0.1", 0), callbacks="thread").start()
+    cores[1].request(number_of(server))
+    assert entered.wait(DEADLINE_S)
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 1
+    assert not server.is_running
+    release.set()
+    server.wait_closed()
+    assert server.state == "stopped"
+
+
+def test_with_starts_and_stops(core: FakeCore) -> None:
+    with make() as server:
+        assert server.is_running
+    assert server.state == "stopped"
+
+
+def test_async_with_and_wait_closed(core: FakeCore) -> None:
+    async def main() -> None:
+        async with make() as server:
+            waiting = asyncio.ensure_future(server.wait_closed())
+            await asyncio.sleep(0)
+            assert not waiting.done()
+            server.stop()
+            assert not server.is_running
+            await waiting
+            assert server.state == "stopped"
+        await server.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_thread_server_can_be_awaited_elsewhere(cores: list[FakeCore]) -> None:
+    async def main() -> None:
+        server = make(callbacks="thread").start()
+        waiting = asyncio.ensure_future(server.wait_closed())
+        await asyncio.sleep(0)
+        server.stop()
+        await asyncio.wait_for(waiting, DEADLINE_S)
+        assert server.state == "stopped"
+
+    asyncio.run(main())
+
+
+def test_blocking_wait_closed_can_be_awaited_later(core: FakeCore) -> None:
+    server = make().start()
+    server.stop()
+    done = server.wait_closed()
+
+    async def main() -> None:
+        await done
+
+    asyncio.run(main())
+
+
+def test_start_up_is_logged_unless_quiet(core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "portico")
+    make().start()
+    assert caplog.records == []
+    server = Server(ROUTES, ("127.0.0.1", 0)).start()
+    assert caplog.messages == [f"listening on {server.url}"]
+
+
+def test_replace_stops_the_predecessor_at_the_same_address(core: FakeCore) -> None:
+    old, other = make(port=81).start(), make(port=82).start()
+    new = make(port=81, replace=True).start()
+    assert (old.state, other.state, new.state) == ("stopped", "running", "running")
+    assert make(replace=True).start().is_running
+    assert other.is_running
