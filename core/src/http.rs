@@ -334,7 +334,7 @@ impl Connection {
     ) -> Result<(), FieldError> {
         let keep_alive = keep_alive && head.keep_alive() && !self.is_at_end && !turn.site.is_stopping();
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
-        let content = if has_content { Content::Length(answer.body.len() as u64) } else { Content::None };
+        let content = if has_content { Content::Length(answer.content_length(head.method())) } else { Content::None };
         let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
         let keep_alive = self
             .outbox
@@ -430,4 +430,13 @@ pub struct Answer<'a> {
     pub fields: &'a [(&'a str, &'a str)],
     pub body: &'a [u8],
     pub close: bool,
+}
+
+impl Answer<'_> {
+    /// A handler that answers HEAD without a body may say how long the body of GET would be (RFC 9110 §8.6).
+    fn content_length(&self, method: &str) -> u64 {
+        let is_told = method == "HEAD" && self.body.is_empty();
+        let told = self.fields.iter().find(|(name, _)| is_told && name.eq_ignore_ascii_case("content-length"));
+        told.and_then(|(_, value)| value.parse().ok()).unwrap_or(self.body.len() as u64)
+    }
 }

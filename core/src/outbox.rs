@@ -194,6 +194,6 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.append_owned(vec![0; 64 << 20]);
         assert_eq!(outbox.flush(&stream).unwrap(), Flushed::Blocked);
-        assert!(outbox.len() > 0);
+        assert!(!outbox.is_empty());
     }
 }

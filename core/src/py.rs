@@ -17,7 +17,7 @@ use crate::websocket::Outcome;
 use parking_lot::Mutex;
 use pyo3::buffer::PyBuffer;
 use pyo3::conversion::FromPyObjectOwned;
-use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
@@ -70,7 +70,7 @@ struct Core {
 impl Core {
     #[new]
     fn new() -> PyResult<Core> {
-        let engine = Engine::new().map_err(std::io::Error::from)?;
+        let engine = Engine::new().map_err(|errno| os_error(errno.into()))?;
         Ok(Core { engine: Arc::new(engine), watchman: Mutex::new(None), is_shut: AtomicBool::new(false) })
     }
 
@@ -129,7 +129,7 @@ impl Core {
             lease.forget_stopped();
             lease.add_site(listener, settings, routes)
         });
-        Ok((number.map_err(std::io::Error::from)?, host, port))
+        Ok((number.map_err(|errno| os_error(errno.into()))?, host, port))
     }
 
     fn set_routes(&self, py: Python<'_>, server: Number, routes: Vec<RouteSpec>) -> PyResult<bool> {
@@ -237,7 +237,8 @@ impl Core {
             return Err(PyValueError::new_err(text));
         }
         Ok(self.command(number, SENT, move |reactor| {
-            code(reactor.with(number, |connection, _| connection.ping(&data)).unwrap_or(Outcome::Shut))
+            reactor.tick();
+            code(reactor.with(number, |connection, turn| connection.ping(&data, turn)).unwrap_or(Outcome::Shut))
         }))
     }
 
@@ -316,7 +317,7 @@ impl Core {
     fn start_watchman(&self) -> PyResult<()> {
         let mut watchman = self.watchman.lock();
         if watchman.is_none() {
-            *watchman = Some(watchman::start(Arc::clone(&self.engine))?);
+            *watchman = Some(watchman::start(Arc::clone(&self.engine)).map_err(os_error)?);
         }
         Ok(())
     }
@@ -401,6 +402,18 @@ fn check_answer(answer: &Answer) -> PyResult<()> {
     encode_response_head(&mut Vec::new(), &line, answer.fields, content, &[b' '; 29], true)
         .map(drop)
         .map_err(value_error)
+}
+
+/// With errno kept, so that Python makes the right subclass of OSError.
+fn os_error(error: std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(errno) => {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+            PyOSError::new_err((errno, text))
+        }
+        None => error.into(),
+    }
 }
 
 fn value_error(error: impl std::fmt::Display) -> PyErr {
@@ -594,14 +607,14 @@ fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
 
 fn open_listener(address: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<(Listener, String, u16, bool)> {
     if let Ok(path) = address.extract::<PathBuf>() {
-        let listener = Listener::unix(&path, mode)?;
+        let listener = Listener::unix(&path, mode).map_err(os_error)?;
         return Ok((listener, path.to_string_lossy().into_owned(), 0, false));
     }
     let (host, port): (String, u16) = address.extract()?;
     let Ok(ip) = host.parse() else {
         return Err(PyValueError::new_err(format!("{host:?} is not an IPv4 or IPv6 address")));
     };
-    let (listener, bound) = Listener::tcp(SocketAddr::new(ip, port))?;
+    let (listener, bound) = Listener::tcp(SocketAddr::new(ip, port)).map_err(os_error)?;
     Ok((listener, bound.ip().to_string(), bound.port(), true))
 }
 

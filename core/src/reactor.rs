@@ -7,6 +7,7 @@ use crate::connection::{Connection, Turn};
 use crate::listen::Listener;
 use crate::mailbox::{Event, Kind, Mailbox};
 use crate::number::{self, Number, NumberMap, NumberSet, TIMER};
+use crate::outbox::Outbox;
 use crate::poller::{Interest, Poller, Ready};
 use crate::route_table::{RouteTable, Wants};
 use crate::settings::Settings;
@@ -412,16 +413,19 @@ impl Reactor {
 
     // ---- commands ---------------------------------------------------------------------------------------------------
 
-    /// Queue one frame for a WebSocket. `is_corked`: it leaves when its batch says so.
-    pub fn send(&mut self, number: Number, is_corked: bool, write: impl FnOnce(&mut crate::outbox::Outbox)) -> Outcome {
-        let sent = self.with(number, |connection, turn| {
-            if is_corked && !connection.is_dirty {
-                connection.is_dirty = true;
-                turn.dirty.push(number);
+    /// Queue one frame for a WebSocket. `is_corked`: it leaves when its batch says so, and until then nothing is to settle.
+    pub fn send(&mut self, number: Number, is_corked: bool, write: impl FnOnce(&mut Outbox)) -> Outcome {
+        if is_corked
+            && let Some(connection) = self.connections.get_mut(&number)
+            && connection.takes_messages()
+        {
+            if !std::mem::replace(&mut connection.is_dirty, true) {
+                self.dirty.push(number);
             }
-            connection.send(turn, write)
-        });
-        sent.unwrap_or(Outcome::Shut)
+            write(&mut connection.outbox);
+            return Outcome::Sent;
+        }
+        self.with(number, |connection, turn| connection.send(turn, write)).unwrap_or(Outcome::Shut)
     }
 
     /// Queue one frame for every open WebSocket of a server; returns how many took it.

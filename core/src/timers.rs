@@ -18,6 +18,8 @@ pub type Millis = u64;
 pub struct Timers {
     filed: BTreeSet<(Millis, Number)>,
     armed: Option<Millis>,
+    /// The earliest deadline may not be what the timer is set for.
+    is_stale: bool,
 }
 
 impl Timers {
@@ -27,6 +29,7 @@ impl Timers {
             (None, None) => None,
             (Some(filed), Some(wanted)) if filed <= wanted => Some(filed),
             _ => {
+                self.is_stale = true;
                 if let Some(filed) = current {
                     self.filed.remove(&(filed, number));
                 }
@@ -41,6 +44,7 @@ impl Timers {
     /// Take the numbers that are filed up to `now`.
     pub fn due(&mut self, now: Millis) -> Vec<Number> {
         self.armed = None;
+        self.is_stale = true;
         let mut due = Vec::new();
         while let Some(&(at, number)) = self.filed.first() {
             if at > now {
@@ -54,6 +58,9 @@ impl Timers {
 
     /// Set the timer for the earliest deadline, if that is not what it waits for already.
     pub fn arm(&mut self, poller: &Poller, now: Millis) {
+        if !std::mem::replace(&mut self.is_stale, false) {
+            return;
+        }
         match (self.filed.first(), self.armed) {
             (None, None) => {}
             (None, Some(_)) => {

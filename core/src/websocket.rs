@@ -3,7 +3,8 @@
 //! Thread: whoever holds the reactor.
 
 use crate::connection::{Connection, Life, Protocol, Step, Turn};
-use crate::mailbox::Kind;
+use crate::mailbox::{Event, Kind};
+use crate::outbox::Outbox;
 use crate::settings::Limits;
 use crate::timers::Millis;
 use std::sync::Arc;
@@ -56,10 +57,16 @@ struct Inbox {
 
 struct KeepAlive {
     next_ping: Option<Millis>,
-    /// The ping that waits for its pong.
-    pending: Option<(u64, Millis, Instant)>,
+    /// The ping that waits for its pong; one at a time, Python's or ours.
+    awaited: Option<Ping>,
     count: u64,
     latency: Option<Duration>,
+}
+
+struct Ping {
+    payload: Vec<u8>,
+    at: Millis,
+    sent: Instant,
 }
 
 impl WebSocket {
@@ -69,7 +76,7 @@ impl WebSocket {
             reader: MessageReader::new(Role::Server, limits.message),
             phase: Phase::Open,
             inbox: Inbox::default(),
-            keep_alive: KeepAlive { next_ping, pending: None, count: 0, latency: None },
+            keep_alive: KeepAlive { next_ping, awaited: None, count: 0, latency: None },
             has_closed: false,
         }
     }
@@ -102,8 +109,7 @@ impl WebSocket {
     }
 
     fn pong_deadline(&self, limits: &Limits) -> Option<Millis> {
-        let (_, sent, _) = self.keep_alive.pending?;
-        Some(sent + limits.pong_timeout?)
+        Some(self.keep_alive.awaited.as_ref()?.at + limits.pong_timeout?)
     }
 }
 
@@ -182,7 +188,7 @@ impl Connection {
         websocket.inbox.messages += 1;
         websocket.inbox.bytes += data.len();
         turn.counters.messages += 1;
-        turn.staged.push(crate::mailbox::Event { number, at: turn.now, kind: Kind::Message { is_text, data } });
+        turn.staged.push(Event { number, at: turn.now, kind: Kind::Message { is_text, data } });
     }
 
     /// The peer closed, or broke a rule. Python hears of it after its messages; the peer is answered after their callbacks.
@@ -259,31 +265,40 @@ impl Connection {
         }
     }
 
-    /// Queue a message, already a frame or made by `write`.
-    pub fn send(&mut self, turn: &mut Turn, write: impl FnOnce(&mut crate::outbox::Outbox)) -> Outcome {
-        match self.websocket().map(|websocket| websocket.phase) {
-            Some(Phase::Open | Phase::Answering { .. }) if self.life == Life::Open => {}
-            _ => return Outcome::Shut,
-        }
-        if self.outbox.len() >= self.settings.limits.max_outbox_bytes {
-            // A client this far behind would cost memory for ever; one that comes back finds a live server.
-            self.close_asked(TRY_AGAIN_LATER, "max_outbox_bytes reached", turn);
-            return Outcome::Full;
-        }
-        write(&mut self.outbox);
-        Outcome::Sent
+    /// Open for messages of ours, with room for more.
+    pub fn takes_messages(&self) -> bool {
+        let Protocol::WebSocket(websocket) = &self.protocol else { return false };
+        self.life == Life::Open
+            && matches!(websocket.phase, Phase::Open | Phase::Answering { .. })
+            && self.outbox.len() < self.settings.limits.max_outbox_bytes
     }
 
-    pub fn ping(&mut self, payload: &[u8]) -> Outcome {
-        match self.websocket().map(|websocket| websocket.phase) {
-            Some(Phase::Open) if self.life == Life::Open => {}
-            _ => return Outcome::Shut,
+    /// Queue a message: `write` appends its frame.
+    pub fn send(&mut self, turn: &mut Turn, write: impl FnOnce(&mut Outbox)) -> Outcome {
+        if self.takes_messages() {
+            write(&mut self.outbox);
+            return Outcome::Sent;
         }
-        if self.outbox.len() >= self.settings.limits.max_outbox_bytes {
-            return Outcome::Full;
+        // A client this far behind would cost memory for ever; one that comes back finds a live server.
+        match self.close_asked(TRY_AGAIN_LATER, "max_outbox_bytes reached", turn) {
+            Outcome::Sent => Outcome::Full,
+            closed => closed,
         }
-        self.outbox.append(|out| encode_frame(out, Opcode::Ping, payload, None));
-        Outcome::Sent
+    }
+
+    /// Send a ping now; its pong tells the latency, unless an earlier one is still awaited.
+    pub fn ping(&mut self, payload: &[u8], turn: &mut Turn) -> Outcome {
+        let is_full = self.outbox.len() >= self.settings.limits.max_outbox_bytes;
+        let is_open = self.life == Life::Open;
+        match self.websocket() {
+            Some(websocket) if is_open && websocket.phase == Phase::Open && is_full => Outcome::Full,
+            Some(websocket) if is_open && websocket.phase == Phase::Open => {
+                websocket.keep_alive.awaited.get_or_insert_with(|| Ping::new(payload, turn.now));
+                self.outbox.append(|out| encode_frame(out, Opcode::Ping, payload, None));
+                Outcome::Sent
+            }
+            _ => Outcome::Shut,
+        }
     }
 
     /// Begin the closing handshake (§7.1.2).
@@ -325,18 +340,14 @@ impl Connection {
     fn keep_alive(&mut self, turn: &mut Turn) {
         let interval = self.settings.limits.ping_interval;
         let can_send = self.outbox.is_empty();
-        let Some(websocket) = self.websocket() else {
-            return;
-        };
+        let Some(websocket) = self.websocket() else { return };
         let keep_alive = &mut websocket.keep_alive;
         keep_alive.next_ping = interval.map(|interval| turn.now + interval);
-        if keep_alive.pending.is_some() || !can_send {
-            return;
+        if keep_alive.awaited.is_none() && can_send {
+            keep_alive.count += 1;
+            let payload = keep_alive.count.to_be_bytes();
+            self.ping(&payload, turn);
         }
-        keep_alive.count += 1;
-        let count = keep_alive.count;
-        keep_alive.pending = Some((count, turn.now, Instant::now()));
-        self.outbox.append(|out| encode_frame(out, Opcode::Ping, &count.to_be_bytes(), None));
     }
 
     pub fn stop_websocket(&mut self, is_cut: bool, turn: &mut Turn) {
@@ -351,11 +362,14 @@ impl Connection {
 
 impl WebSocket {
     fn on_pong(&mut self, payload: &[u8]) {
-        if let Some((count, _, sent)) = self.keep_alive.pending
-            && payload == count.to_be_bytes()
-        {
-            self.keep_alive.latency = Some(sent.elapsed());
-            self.keep_alive.pending = None;
+        if let Some(ping) = self.keep_alive.awaited.take_if(|ping| ping.payload == payload) {
+            self.keep_alive.latency = Some(ping.sent.elapsed());
         }
+    }
+}
+
+impl Ping {
+    fn new(payload: &[u8], now: Millis) -> Ping {
+        Ping { payload: payload.to_vec(), at: now, sent: Instant::now() }
     }
 }

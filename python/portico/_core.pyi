@@ -39,8 +39,7 @@ Fields: TypeAlias = Sequence[tuple[str, str]]
 RequestParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes, Address, bool]
 """`(server, route, method, target, http_version, fields, body, client, is_websocket)`.
 
-`server` is the server's number, `route` the index in its route list. `target` is as sent, `http_version`
-is `"1.0"` or `"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar
+`server` is the server's number, `route` the index in its route list. `target` is as sent, `http_version` is `"1.0"` or `"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar
 has been checked and whose surrounding white space is gone. `is_websocket` tells a handshake from a request.
 """
 
@@ -150,7 +149,7 @@ class Core:
         """The work of one `hold` has finished."""
 
     def stats(self) -> dict[str, int]:
-        """Counters since the core was made: accepted, requests, messages, refused, batches, takeovers, turns."""
+        """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics."""
 
     def shutdown(self) -> None:
         """Cut every connection, stop the watchman, close every descriptor. Idempotent."""

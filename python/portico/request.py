@@ -66,7 +66,10 @@ class Request:
         """The path, percent-decoded."""
         path = self._path
         if path is None:
-            path = self._path = unquote(self.raw_path, errors="replace")
+            path = self.raw_path
+            if "%" in path:
+                path = unquote(path, errors="replace")
+            self._path = path
         return path
 
     @property
