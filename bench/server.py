@@ -1,7 +1,7 @@
 """The application that the load generators talk to: `python bench/server.py PORT [service|asyncio|uvloop|thread]`.
 
-`/ws` echoes, `/chat` sends each message to everybody, `/` says hello, `/json` makes a document per request, `/busy` holds
-the interpreter in one C call for `BENCH_HOLD` seconds.
+`/ws` echoes, `/chat` sends each message to everybody, `/` says hello, `/json` makes a document per request, `/busy`
+holds the interpreter in one C call for `BENCH_HOLD` seconds.
 """
 
 import asyncio

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from time import monotonic
 from typing import Any, Protocol
 
 RETRY_S = 0.01
+BUDGET_S = 0.0005
+MANY = 4
 
 
 class Source(Protocol):
@@ -27,7 +30,7 @@ class Source(Protocol):
 
 
 class EventLoopPump:
-    """Runs one batch per turn of `loop`; while there is more, the descriptor stays readable."""
+    """Runs a batch or a few per turn of `loop`; while there is more, the descriptor stays readable."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, source: Source) -> None:
         self.loop = loop
@@ -50,7 +53,11 @@ class EventLoopPump:
             self.loop.call_later(RETRY_S, self._watch)
             return
         try:
-            self._source.turn(0)
+            # Where many came, more have come meanwhile: looking again costs less than a turn of the loop. Not for long,
+            # others live in this loop too.
+            deadline = monotonic() + BUDGET_S
+            while self._source.turn(0) >= MANY and monotonic() < deadline:
+                pass
         except Exception:
             self.close()  # the descriptor would stay readable, and the loop would call again and again
             raise
