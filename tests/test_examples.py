@@ -1,0 +1,90 @@
+"""Every file in examples/ runs as its reader would run it, and a client that isn't ours talks to it."""
+
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+DEADLINE_S = 15
+
+
+@contextmanager
+def running(name: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Start an example on a free port; give the address that it prints, and the process."""
+    command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            if not url.startswith("http://"):
+                process.kill()
+                pytest.fail(f"{name} printed {url!r} and {process.communicate(timeout=DEADLINE_S)[1]}")
+            yield url.rstrip("/"), process
+        finally:
+            process.kill()
+
+
+def ws_url(url: str, path: str = "/") -> str:
+    return url.replace("http://", "ws://") + path
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
+        return answer.read().decode()
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """Press Ctrl-C: the example ends by itself, quietly and with exit code 0."""
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert (process.returncode, errors) == (0, "")
+
+
+@pytest.mark.parametrize("name", ["script_echo.py", "asyncio_echo.py"])
+def test_echo_answers_requests_and_messages_until_ctrl_c(name: str) -> None:
+    with running(name) as (url, process):
+        assert "/some/path" in get(url + "/some/path")
+        with connect(ws_url(url), open_timeout=DEADLINE_S) as ws:
+            for message in ("text", b"bytes", "Grüße"):
+                ws.send(message)
+                assert ws.recv(timeout=DEADLINE_S) == message
+        interrupt(process)
+
+
+def test_thread_echo_answers_while_the_main_thread_waits() -> None:
+    with running("thread_echo.py") as (url, process):
+        with connect(ws_url(url), open_timeout=DEADLINE_S) as ws:
+            for message in ("one", "enough"):
+                ws.send(message)
+                assert ws.recv(timeout=DEADLINE_S) == message
+        output, errors = process.communicate(timeout=DEADLINE_S)
+        assert (process.returncode, output, errors) == (0, "heard 2 messages\n", "")
+
+
+def test_chat_tells_everybody_what_one_says() -> None:
+    with running("chat.py") as (url, process):
+        assert "<title>Chat</title>" in get(url + "/")
+        with connect(ws_url(url, "/chat"), open_timeout=DEADLINE_S) as first:
+            assert "is here" in str(first.recv(timeout=DEADLINE_S))
+            with connect(ws_url(url, "/chat"), open_timeout=DEADLINE_S) as second:
+                assert "is here" in str(first.recv(timeout=DEADLINE_S))
+                assert "is here" in str(second.recv(timeout=DEADLINE_S))
+                second.send("hello")
+                heard = [str(ws.recv(timeout=DEADLINE_S)) for ws in (first, second)]
+                assert heard[0] == heard[1] and heard[0].endswith(": hello")
+            assert "has left" in str(first.recv(timeout=DEADLINE_S))
+        interrupt(process)
+
+
+def test_every_example_is_short_and_tried_here() -> None:
+    tried = Path(__file__).read_text(encoding="utf-8")
+    for example in EXAMPLES.glob("*.py"):
+        assert f'"{example.name}"' in tried
+        assert len(example.read_text(encoding="utf-8").splitlines()) <= 40
