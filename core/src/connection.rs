@@ -233,8 +233,9 @@ impl Connection {
     }
 
     fn on_hang_up(&mut self, turn: &mut Turn) {
-        if self.life == Life::Open && self.is_paused() {
-            self.detach(turn);
+        let has_messages = matches!(self.protocol, Protocol::WebSocket(_)) && self.is_paused();
+        if self.life == Life::Open && has_messages {
+            self.detach(turn); // they come before the end; requests that nobody will read an answer to don't
         } else {
             self.on_failure(turn);
         }
@@ -268,7 +269,9 @@ impl Connection {
         self.flush_new(turn);
         if self.life == Life::Finishing && self.outbox.is_empty() {
             self.stream.finish();
-            self.life = if self.is_at_end { Life::Dead } else { Life::Lingering(turn.now + LINGER) };
+            // Who hung up reads no answer, and would never be seen to end.
+            let is_gone = self.is_at_end || self.is_detached;
+            self.life = if is_gone { Life::Dead } else { Life::Lingering(turn.now + LINGER) };
         }
         if self.life == Life::Dead {
             self.filed = turn.timers.file(self.number, self.filed, None);

@@ -7,8 +7,8 @@
 //! Thread: any; see each method.
 
 use crate::mailbox::{Event, Mailbox, Taken};
-use crate::number::{Number, NumberSet};
-use crate::poller::{Poller, Signal, nest, wait_readable};
+use crate::number::{ALARM, Number, NumberSet};
+use crate::poller::{Interest, Poller, Ready, Signal, nest, wait_ready};
 use crate::reactor::Reactor;
 use crate::timers::Millis;
 use parking_lot::{Mutex, MutexGuard};
@@ -108,6 +108,7 @@ impl Engine {
     pub fn new() -> Result<Engine, Errno> {
         let poller = Poller::new()?;
         let mailbox = Arc::new(Mailbox::new()?);
+        poller.add(mailbox.alarm(), ALARM, Interest::READ)?;
         let live = Arc::new(Mutex::new(NumberSet::default()));
         let inner = fcntl_dupfd_cloexec(poller.descriptor(), 0)?;
         let outer = nest(&[inner.as_fd(), mailbox.descriptor()])?;
@@ -201,13 +202,15 @@ impl Engine {
     /// Drive once and take what there is, without waiting for anything.
     pub fn take_now(&self, max_events: usize) -> Taken {
         match self.try_lease() {
-            Some(lease) => self.drive_and_take(lease, max_events),
+            Some(mut lease) => {
+                lease.turn();
+                self.take(lease, max_events)
+            }
             None => self.mailbox.take(&mut Vec::new(), max_events, false),
         }
     }
 
-    fn drive_and_take(&self, mut lease: Lease<'_>, max_events: usize) -> Taken {
-        lease.turn();
+    fn take(&self, mut lease: Lease<'_>, max_events: usize) -> Taken {
         let is_runnable = lease.is_runnable();
         let mut staged = std::mem::take(&mut lease.staged);
         let taken = self.mailbox.take(&mut staged, max_events, is_runnable);
@@ -218,19 +221,31 @@ impl Engine {
 
     /// Wait until there are events, `deadline`, or a signal (`Err`). Never call it attached to the interpreter.
     pub fn wait_and_take(&self, max_events: usize, deadline: Option<Instant>) -> Result<Taken, Errno> {
+        let mut ready = Vec::new();
         loop {
             let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            self.set_doing(Doing::Parked);
-            let woken = wait_readable(&[self.outer.as_fd()], timeout);
-            self.set_doing(Doing::Away);
-            self.seen();
-            woken?;
-            let taken = self.drive_and_take(self.lease(), max_events);
+            self.wait(&mut ready, timeout)?;
+            let mut lease = self.lease();
+            lease.turn_with(&mut ready);
+            let taken = self.take(lease, max_events);
             let is_over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
             if is_over || taken.is_woken || !taken.events.is_empty() {
                 return Ok(taken);
             }
         }
+    }
+
+    /// Wait on the sockets themselves: what is found is served without asking the system a second time.
+    fn wait(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> Result<(), Errno> {
+        if !self.mailbox.park() {
+            return Ok(());
+        }
+        self.set_doing(Doing::Parked);
+        let waited = wait_ready(&self.inner, ready, timeout);
+        self.set_doing(Doing::Away);
+        self.seen();
+        self.mailbox.unpark();
+        waited
     }
 
     /// The home thread goes: with a batch, or back to its own business.

@@ -102,6 +102,9 @@ impl Connection {
             Phase::Head => match http.reader.read_request(input, &settings.limits.head) {
                 Ok(Some((used, head))) => {
                     http.is_first = false;
+                    // Also for answers that stay in this phase: the time for heads is over, that between requests begins.
+                    http.has_begun = false;
+                    http.since = turn.now;
                     self.begin_request(head, input.len() > used, turn);
                     Step { used, goes_on: true }
                 }
@@ -299,7 +302,9 @@ impl Connection {
             Phase::Answering { head, .. } => (Arc::clone(head), false),
             _ => return Ok(false),
         };
-        let keep_alive = !answer.close && !leaves_body;
+        // A client that closed its half may have asked for more before.
+        let is_last = self.is_at_end && !self.has_input();
+        let keep_alive = !answer.close && !leaves_body && !is_last;
         self.encode_answer(&head, answer, keep_alive, turn)?;
         self.http().enter(Phase::Head, turn.now);
         if self.life == Life::Open && self.has_input() {
@@ -332,7 +337,7 @@ impl Connection {
         keep_alive: bool,
         turn: &mut Turn,
     ) -> Result<(), FieldError> {
-        let keep_alive = keep_alive && head.keep_alive() && !self.is_at_end && !turn.site.is_stopping();
+        let keep_alive = keep_alive && head.keep_alive() && !turn.site.is_stopping();
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
         let content = if has_content { Content::Length(answer.content_length(head.method())) } else { Content::None };
         let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };

@@ -46,11 +46,15 @@ struct Queue {
     events: VecDeque<Event>,
     is_signalled: bool,
     is_woken: bool,
+    /// The home thread waits on the reactor's descriptor, where it hears the alarm but not the signal.
+    is_parked: bool,
+    is_alarmed: bool,
 }
 
 pub struct Mailbox {
     queue: Mutex<Queue>,
     signal: Signal,
+    alarm: Signal,
 }
 
 /// What a take found.
@@ -62,12 +66,33 @@ pub struct Taken {
 
 impl Mailbox {
     pub fn new() -> io::Result<Mailbox> {
-        Ok(Mailbox { queue: Mutex::default(), signal: Signal::new()? })
+        Ok(Mailbox { queue: Mutex::default(), signal: Signal::new()?, alarm: Signal::new()? })
     }
 
     /// Readable while the mailbox, or the runnable list when last seen, is not empty.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         self.signal.as_fd()
+    }
+
+    /// What wakes a parked home thread; a member of the reactor's poller, where it costs nothing until it is needed.
+    pub fn alarm(&self) -> BorrowedFd<'_> {
+        self.alarm.as_fd()
+    }
+
+    /// The home thread is about to wait. False: there is something already.
+    pub fn park(&self) -> bool {
+        let mut queue = self.queue.lock();
+        queue.is_parked = !queue.is_signalled;
+        queue.is_parked
+    }
+
+    /// The home thread has waited.
+    pub fn unpark(&self) {
+        let mut queue = self.queue.lock();
+        queue.is_parked = false;
+        if std::mem::take(&mut queue.is_alarmed) {
+            self.alarm.clear();
+        }
     }
 
     /// Add events and say so. `more`: connections can go on without new bytes, so somebody must drive.
@@ -128,6 +153,10 @@ impl Mailbox {
         if !queue.is_signalled {
             queue.is_signalled = true;
             self.signal.set();
+            if queue.is_parked {
+                queue.is_alarmed = true;
+                self.alarm.set();
+            }
         }
     }
 
@@ -189,6 +218,21 @@ mod tests {
         mailbox.post(&mut vec![event(3)], false);
         mailbox.put_back(taken.events);
         assert_eq!(numbers(&mailbox.take(&mut vec![], 9, false)), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_parked_home_is_alarmed_and_an_absent_one_is_not() {
+        let mailbox = Mailbox::new().unwrap();
+        let is_alarmed = || wait_readable(&[mailbox.alarm()], Some(Duration::ZERO)).unwrap() == 1;
+        mailbox.post(&mut vec![event(1)], false);
+        assert!(!is_alarmed());
+        assert!(!mailbox.park());
+        mailbox.take(&mut vec![], 9, false);
+        assert!(mailbox.park());
+        mailbox.post(&mut vec![event(2)], false);
+        assert!(is_alarmed());
+        mailbox.unpark();
+        assert!(!is_alarmed());
     }
 
     #[test]

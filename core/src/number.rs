@@ -12,6 +12,8 @@ pub type Number = u64;
 
 /// The poller's token for the timer; no connection gets it.
 pub const TIMER: Number = 0;
+/// The poller's token for the mailbox's alarm.
+pub const ALARM: Number = Number::MAX;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 

@@ -136,6 +136,10 @@ impl Outbox {
             if self.tail.capacity() > KEEP_BYTES {
                 self.tail = Vec::new();
             }
+        } else if self.pieces.is_empty() && self.sent >= KEEP_BYTES && self.sent >= self.tail.len() / 2 {
+            // A peer that is always a little behind never empties it; what has left must not pile up.
+            self.tail.drain(..self.sent);
+            self.sent = 0;
         }
     }
 
@@ -186,6 +190,22 @@ mod tests {
         }
         assert!(received == expected);
         assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_is_always_behind_does_not_make_it_grow() {
+        let (stream, mut peer) = pair();
+        let mut outbox = Outbox::default();
+        let mut buffer = vec![0; 50_000];
+        outbox.append(|tail| tail.resize(4 << 20, 7)); // more than a socket takes
+        assert_eq!(outbox.flush(&stream).unwrap(), Flushed::Blocked);
+        for _ in 0..1000 {
+            let count = peer.read(&mut buffer).unwrap();
+            outbox.append(|tail| tail.extend_from_slice(&vec![7; count]));
+            outbox.flush(&stream).unwrap();
+            assert!(!outbox.is_empty());
+        }
+        assert!(outbox.tail.len() <= 2 * outbox.len() + 2 * buffer.len());
     }
 
     #[test]

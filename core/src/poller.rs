@@ -78,20 +78,7 @@ impl Poller {
 
     /// Append what is ready now to `ready`; never waits.
     pub fn look(&self, ready: &mut Vec<Ready>) {
-        const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let mut room = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_WAIT];
-        let Ok((found, _)) = epoll::wait(&self.epoll, &mut room[..], Some(&NOW)) else {
-            return; // EINTR: the caller looks again soon
-        };
-        ready.extend(found.iter().map(|event| {
-            let (data, flags) = (event.data, event.flags); // the kernel packs them
-            Ready {
-                number: data.u64(),
-                readable: flags.contains(EventFlags::IN),
-                writable: flags.contains(EventFlags::OUT),
-                hung_up: flags.intersects(EventFlags::HUP | EventFlags::ERR),
-            }
-        }));
+        let _ = wait_ready(&self.epoll, ready, Some(Duration::ZERO)); // EINTR: the caller looks again soon
     }
 
     /// Let the timer fire once after `delay`; `None` disarms it.
@@ -107,6 +94,23 @@ impl Poller {
     pub fn clear_timer(&self) {
         let _ = io::read(&self.timer, &mut [0u8; 8]);
     }
+}
+
+/// Append what is ready in the poller that `epoll` belongs to, waiting for it if need be; `None` waits for ever.
+/// `Err(INTR)` when a signal came. Any number of threads may wait at once: they all see what is ready.
+pub fn wait_ready(epoll: impl AsFd, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> Result<(), Errno> {
+    let mut room = [MaybeUninit::<epoll::Event>::uninit(); EVENTS_PER_WAIT];
+    let (found, _) = epoll::wait(epoll, &mut room[..], timeout.map(timespec).as_ref())?;
+    ready.extend(found.iter().map(|event| {
+        let (data, flags) = (event.data, event.flags); // the kernel packs them
+        Ready {
+            number: data.u64(),
+            readable: flags.contains(EventFlags::IN),
+            writable: flags.contains(EventFlags::OUT),
+            hung_up: flags.intersects(EventFlags::HUP | EventFlags::ERR),
+        }
+    }));
+    Ok(())
 }
 
 /// A flag that loops can wait for.

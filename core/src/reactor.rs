@@ -6,7 +6,7 @@
 use crate::connection::{Connection, Turn};
 use crate::listen::Listener;
 use crate::mailbox::{Event, Kind, Mailbox};
-use crate::number::{self, Number, NumberMap, NumberSet, TIMER};
+use crate::number::{self, ALARM, Number, NumberMap, NumberSet, TIMER};
 use crate::outbox::Outbox;
 use crate::poller::{Interest, Poller, Ready};
 use crate::route_table::{RouteTable, Wants};
@@ -137,14 +137,20 @@ impl Reactor {
         !self.runnable.is_empty()
     }
 
-    /// Serve what is ready, for at most `TURN`.
+    /// Look what is ready and serve it, for at most `TURN`.
     pub fn turn(&mut self) {
+        let mut ready = std::mem::take(&mut self.ready);
+        self.poller.look(&mut ready);
+        self.turn_with(&mut ready);
+        self.ready = ready;
+    }
+
+    /// Serve what was found ready, for at most `TURN`. What somebody else has served meanwhile does no harm.
+    pub fn turn_with(&mut self, ready: &mut Vec<Ready>) {
         let begun = Instant::now();
         self.counters.turns += 1;
         self.tick();
         self.go_on(begun);
-        let mut ready = std::mem::take(&mut self.ready);
-        self.poller.look(&mut ready);
         for (index, item) in ready.drain(..).enumerate() {
             // What is left stays ready: the poller is level-triggered, and reports the others first next time.
             if index % 8 == 7 && begun.elapsed() > TURN {
@@ -152,7 +158,6 @@ impl Reactor {
             }
             self.serve(item);
         }
-        self.ready = ready;
         self.arm();
     }
 
@@ -164,6 +169,8 @@ impl Reactor {
     fn serve(&mut self, ready: Ready) {
         if ready.number == TIMER {
             self.fire();
+        } else if ready.number == ALARM {
+            // The home thread clears it when it wakes.
         } else if self.sites.contains_key(&ready.number) {
             self.accept(ready.number);
         } else {

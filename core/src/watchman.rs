@@ -10,6 +10,7 @@
 use crate::engine::{AWAKE, Doing, Engine, WATCHES_NOTHING, WATCHES_REACTOR};
 use crate::poller::wait_readable;
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
@@ -30,11 +31,17 @@ pub fn start(engine: Arc<Engine>) -> std::io::Result<JoinHandle<()>> {
 
 fn watch(engine: &Engine) {
     while !is_ending(engine) {
-        sleep_until_needed(engine);
-        thread::sleep(PATIENCE);
-        while !is_ending(engine) && keeps_watching(engine) {
-            thread::sleep(TICK);
-        }
+        // A panic is a bug, and was reported on standard error; a server without a watchman would be a worse one.
+        let _ = catch_unwind(AssertUnwindSafe(|| watch_once(engine)));
+    }
+}
+
+/// From one sleep to the next.
+fn watch_once(engine: &Engine) {
+    sleep_until_needed(engine);
+    thread::sleep(PATIENCE);
+    while !is_ending(engine) && keeps_watching(engine) {
+        thread::sleep(TICK);
     }
 }
 
@@ -83,9 +90,21 @@ fn drive(engine: &Engine) {
     engine.lease().uncork();
     while !is_ending(engine) && engine.generation() == generation {
         if !engine.drive() {
-            let _ = wait_readable(&[engine.inner.as_fd(), engine.alarm.as_fd()], None);
+            doze(engine, generation);
         }
     }
+}
+
+/// Wait for more to drive. The home thread that comes back and takes a batch wakes us: what the callbacks send is corked,
+/// and somebody must see to it that it leaves when they stay away again.
+fn doze(engine: &Engine, generation: u64) {
+    engine.sleeps.store(WATCHES_REACTOR, Ordering::SeqCst);
+    // As in `sleep_until_needed`: the home thread moves the generation before it looks at `sleeps`.
+    if engine.generation() == generation && !is_ending(engine) {
+        let _ = wait_readable(&[engine.inner.as_fd(), engine.alarm.as_fd()], None);
+    }
+    engine.sleeps.store(AWAKE, Ordering::SeqCst);
+    engine.alarm.clear();
 }
 
 fn is_ending(engine: &Engine) -> bool {

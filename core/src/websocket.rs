@@ -108,7 +108,11 @@ impl WebSocket {
         }
     }
 
+    /// While reading waits for Python, a pong can't be seen, and its lack is not the peer's fault.
     fn pong_deadline(&self, limits: &Limits) -> Option<Millis> {
+        if self.is_paused(limits) {
+            return None;
+        }
         Some(self.keep_alive.awaited.as_ref()?.at + limits.pong_timeout?)
     }
 }
@@ -230,9 +234,12 @@ impl Connection {
 
     /// Callbacks of this many messages have returned.
     pub fn messages_handled(&mut self, messages: usize, bytes: usize, turn: &mut Turn) {
+        let settings = Arc::clone(&self.settings);
         if let Some(websocket) = self.websocket() {
-            websocket.inbox.messages -= messages.min(websocket.inbox.messages);
-            websocket.inbox.bytes -= bytes.min(websocket.inbox.bytes);
+            websocket.lighten(&settings.limits, |inbox| {
+                inbox.messages -= messages.min(inbox.messages);
+                inbox.bytes -= bytes.min(inbox.bytes);
+            });
             self.catch_up(turn);
         }
     }
@@ -244,8 +251,9 @@ impl Connection {
     }
 
     pub fn release(&mut self, turn: &mut Turn) {
+        let settings = Arc::clone(&self.settings);
         if let Some(websocket) = self.websocket() {
-            websocket.inbox.held = websocket.inbox.held.saturating_sub(1);
+            websocket.lighten(&settings.limits, |inbox| inbox.held = inbox.held.saturating_sub(1));
             self.catch_up(turn);
         }
     }
@@ -361,6 +369,16 @@ impl Connection {
 }
 
 impl WebSocket {
+    /// Python is done with something. Where reading goes on after a pause, so does the watch over the peer, from the next
+    /// ping: the pong to the last one is somewhere in what has not been read.
+    fn lighten(&mut self, limits: &Limits, take_off: impl FnOnce(&mut Inbox)) {
+        let was_paused = self.is_paused(limits);
+        take_off(&mut self.inbox);
+        if was_paused && !self.is_paused(limits) {
+            self.keep_alive.awaited = None;
+        }
+    }
+
     fn on_pong(&mut self, payload: &[u8]) {
         if let Some(ping) = self.keep_alive.awaited.take_if(|ping| ping.payload == payload) {
             self.keep_alive.latency = Some(ping.sent.elapsed());
