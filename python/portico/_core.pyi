@@ -40,7 +40,7 @@ RequestParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes, Address, 
 """`(server, route, method, target, http_version, fields, body, client, is_websocket)`.
 
 `server` is the server's number, `route` the index in its route list. `target` is as sent, `http_version` is `"1.0"` or
-`"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar has been checked and whose
+`"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar was checked and whose
 surrounding white space is gone. `is_websocket` tells a handshake from a request.
 """
 
@@ -91,7 +91,7 @@ class Core:
         """
 
     def fileno(self) -> int:
-        """A descriptor that is readable when `take(…, 0)` has something to do. Watch it with any loop, never read it."""
+        """A descriptor that is readable when `take(…, 0)` has something to do; watch it, never read it."""
 
     def wake(self) -> None:
         """Make a waiting `take` return, or the next one if none waits."""
