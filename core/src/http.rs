@@ -191,8 +191,10 @@ impl Connection {
 
     fn begin_handshake(&mut self, head: RequestHead, route: usize, wants: Wants, turn: &mut Turn) {
         if let Some(origins) = &self.settings.allowed_origins
-            && let Some(origin) = head.get("origin")
-            && !access::is_origin_allowed(origin, head.host(), origins)
+            && !head
+                .fields()
+                .filter(|(name, _)| name.eq_ignore_ascii_case("origin"))
+                .all(|(_, origin)| access::is_origin_allowed(origin, head.host(), origins))
         {
             let reason =
                 "Pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";

@@ -249,6 +249,10 @@ impl Core {
         })
     }
 
+    fn round_trips(&self, py: Python<'_>, number: Number) -> Vec<(f64, f64)> {
+        py.detach(|| self.engine.lease().with(number, |connection, _| connection.round_trips()).unwrap_or_default())
+    }
+
     fn hold(&self, number: Number) {
         self.command(number, (), move |reactor| {
             reactor.with(number, |connection, _| connection.hold());

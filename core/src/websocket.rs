@@ -7,6 +7,7 @@ use crate::mailbox::{Event, Kind};
 use crate::outbox::Outbox;
 use crate::settings::Limits;
 use crate::timers::Millis;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::http_head::RequestHead;
@@ -60,8 +61,12 @@ struct KeepAlive {
     /// The ping that waits for its pong; one at a time, Python's or ours.
     awaited: Option<Ping>,
     count: u64,
-    latency: Option<Duration>,
+    /// When a pong came and how long it took, newest last; so that Python can see what went on while it was busy.
+    round_trips: VecDeque<(Instant, Duration)>,
 }
+
+/// How many of them are kept.
+const ROUND_TRIPS: usize = 32;
 
 struct Ping {
     payload: Vec<u8>,
@@ -76,7 +81,7 @@ impl WebSocket {
             reader: MessageReader::new(Role::Server, limits.message),
             phase: Phase::Open,
             inbox: Inbox::default(),
-            keep_alive: KeepAlive { next_ping, awaited: None, count: 0, latency: None },
+            keep_alive: KeepAlive { next_ping, awaited: None, count: 0, round_trips: VecDeque::new() },
             has_closed: false,
         }
     }
@@ -125,13 +130,25 @@ impl Connection {
         }
     }
 
-    /// Bytes waiting in the outbox and the last round trip in seconds, of an open WebSocket.
+    /// Bytes waiting in the outbox and the last round trip in seconds, of a WebSocket that can still be sent to.
     pub fn websocket_info(&self) -> Option<(usize, Option<f64>)> {
         match &self.protocol {
-            Protocol::WebSocket(websocket) if self.life == Life::Open => {
-                Some((self.outbox.len(), websocket.keep_alive.latency.map(|latency| latency.as_secs_f64())))
+            Protocol::WebSocket(websocket) if self.is_open(websocket) => {
+                let latency = websocket.keep_alive.round_trips.back().map(|(_, took)| took.as_secs_f64());
+                Some((self.outbox.len(), latency))
             }
             _ => None,
+        }
+    }
+
+    /// The last round trips as (seconds ago, seconds), oldest first.
+    pub fn round_trips(&self) -> Vec<(f64, f64)> {
+        match &self.protocol {
+            Protocol::WebSocket(websocket) => {
+                let trips = websocket.keep_alive.round_trips.iter();
+                trips.map(|(at, took)| (at.elapsed().as_secs_f64(), took.as_secs_f64())).collect()
+            }
+            Protocol::Http(_) => Vec::new(),
         }
     }
 
@@ -276,9 +293,12 @@ impl Connection {
     /// Open for messages of ours, with room for more.
     pub fn takes_messages(&self) -> bool {
         let Protocol::WebSocket(websocket) = &self.protocol else { return false };
-        self.life == Life::Open
-            && matches!(websocket.phase, Phase::Open | Phase::Answering { .. })
-            && self.outbox.len() < self.settings.limits.max_outbox_bytes
+        self.is_open(websocket) && self.outbox.len() < self.settings.limits.max_outbox_bytes
+    }
+
+    /// We have not said our close.
+    fn is_open(&self, websocket: &WebSocket) -> bool {
+        self.life == Life::Open && matches!(websocket.phase, Phase::Open | Phase::Answering { .. })
     }
 
     /// Queue a message: `write` appends its frame.
@@ -381,7 +401,11 @@ impl WebSocket {
 
     fn on_pong(&mut self, payload: &[u8]) {
         if let Some(ping) = self.keep_alive.awaited.take_if(|ping| ping.payload == payload) {
-            self.keep_alive.latency = Some(ping.sent.elapsed());
+            let trips = &mut self.keep_alive.round_trips;
+            if trips.len() == ROUND_TRIPS {
+                trips.pop_front();
+            }
+            trips.push_back((Instant::now(), ping.sent.elapsed()));
         }
     }
 }

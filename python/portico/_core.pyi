@@ -24,7 +24,7 @@ STOPPED: Final = 6  # a stopped server's last connection has ended; the last eve
 # What `send`, `close` and `ping` answer (nanonext's convention).
 SENT: Final = 0
 SHUT: Final = 7  # closing, closed, or never there
-FULL: Final = 8  # refused: the outbox would pass max_outbox_bytes
+FULL: Final = 8  # refused: the outbox holds max_outbox_bytes
 
 # Which events a route wants; the third item of a `RouteSpec`.
 WANTS_HEAD: Final = 1
@@ -142,6 +142,9 @@ class Core:
 
     def info(self, number: int) -> tuple[int, float | None] | None:
         """`(bytes waiting in the outbox, last measured round trip in seconds)` of an open WebSocket, else None."""
+
+    def round_trips(self, number: int) -> list[tuple[float, float]]:
+        """The last 32 pongs of a WebSocket, oldest first: `(how many seconds ago, round trip in seconds)`."""
 
     def hold(self, number: int) -> None:
         """The event being handled is not finished when its callback returns (a coroutine goes on); see `release`."""

@@ -25,13 +25,16 @@ class Visitor:
 
     ws: portico.WebSocket
     name: str
+    asked: float = 0.0
 
     def tell(self, **message: object) -> None:
         self.ws.send(json.dumps(message))
 
-    @property
-    def ping_ms(self) -> float | None:
-        return None if self.ws.latency_s is None else self.ws.latency_s * 1000
+    def take_pings(self) -> list[tuple[float, float]]:
+        """The server's pings to this tab that were answered since the last call: (how long ago, round trip), in ms."""
+        now, before = time.monotonic(), self.asked
+        self.asked = now
+        return [(ago * 1000, took * 1000) for ago, took in self.ws.round_trips if now - ago > before]
 
 
 class Demo:
@@ -92,12 +95,12 @@ class Demo:
         self.tell_all(type="held")  # leaves during the hold, without Python's help
         ctypes.PyDLL(None).usleep(HOLD_S * 1_000_000)
         for visitor in self.visitors.values():
-            visitor.tell(type="released", ping_ms=visitor.ping_ms)
+            visitor.tell(type="released", pings=visitor.take_pings())
 
     def tick(self) -> None:
         now = time.strftime("%H:%M:%S")
         for visitor in self.visitors.values():
-            visitor.tell(type="clock", time=now, ping_ms=visitor.ping_ms)
+            visitor.tell(type="clock", time=now, pings=visitor.take_pings())
 
 
 def start(host: str, port: int, demo: Demo) -> portico.Server:

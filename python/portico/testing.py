@@ -199,6 +199,9 @@ class FakeCore:
     def info(self, number: int) -> tuple[int, float | None] | None:
         return (0, None) if number in self.sockets else None
 
+    def round_trips(self, number: int) -> list[tuple[float, float]]:
+        return []
+
     def hold(self, number: int) -> None:
         self.held[number] = self.held.get(number, 0) + 1
 

@@ -107,6 +107,14 @@ class WebSocket:
         return info[1] if info else None
 
     @property
+    def round_trips(self) -> list[tuple[float, float]]:
+        """The last 32 round trips of pings, oldest first: `(how many seconds ago, seconds)`.
+
+        Pings go on while Python is busy, so this also tells how the connection did meanwhile.
+        """
+        return self._core.round_trips(self._id)
+
+    @property
     def close_code(self) -> int | None:
         """Why it ended (RFC 6455 §7.4); None while it is open. 1005: no code was sent; 1006: no close at all."""
         return self._close_code
@@ -119,7 +127,7 @@ class WebSocket:
     def send(self, data: str | bytes | bytearray | memoryview) -> SendResult:
         """Queue one message and return at once: `str` as text, bytes-like as binary.
 
-        Returns: SENT, CLOSED, or FULL if the outbox would pass `max_outbox_bytes`. Raises: TypeError.
+        Returns: SENT, CLOSED, or FULL if the outbox holds `max_outbox_bytes`. Raises: TypeError.
         """
         return _RESULTS[self._send(self._id, data)]
 

@@ -101,7 +101,7 @@ def test_connections_are_answered_while_python_is_held(open_page) -> None:
     assert 4 < held["seconds"] < 8
     assert held["page"]["answers"] >= 10 and held["page"]["median"] < 500
     assert held["handshake"]["answers"] >= 5 and held["handshake"]["median"] < 500
-    assert held["ping"]["median"] < 500
+    assert held["ping"]["answers"] >= 8 and held["ping"]["median"] < 500
     assert held["python"]["answers"] == 0 and held["python"]["worst"] > 2500
 
 
