@@ -9,8 +9,8 @@ started it, when that thread is idle (in a running asyncio loop) or asks for the
 import sys
 from typing import TYPE_CHECKING
 
-if sys.platform == "win32":
-    raise ImportError("portico does not support Windows yet; it runs on Linux (and, untested, on macOS)")
+if sys.platform != "linux":
+    raise ImportError(f"portico runs on Linux so far, and this is {sys.platform}")
 
 from portico.doors.app import (
     fileno,
