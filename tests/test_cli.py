@@ -1,12 +1,12 @@
 """The `portico` command: what it prints, and its exit codes."""
 
-import signal
 import socket
 import subprocess
 import sys
 import urllib.request
 from importlib import metadata
 
+from ctrl_c import end_by_ctrl_c
 from portico import cli
 
 DEADLINE_S = 15
@@ -49,9 +49,7 @@ def test_demo_takes_a_free_port_if_its_own_is_taken_and_ends_on_ctrl_c() -> None
             url = next(word for word in process.stdout.readline().split() if word.startswith("http://"))
             with urllib.request.urlopen(url, timeout=DEADLINE_S) as page:
                 assert b"<title>Portico" in page.read()
-            process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=DEADLINE_S)
-            assert (process.returncode, errors) == (0, "")
+            end_by_ctrl_c(process)
 
 
 def test_no_text_browser_is_started(monkeypatch) -> None:

@@ -1,6 +1,5 @@
 """Every file in examples/ runs as its reader would run it, and a client that isn't ours talks to it."""
 
-import signal
 import subprocess
 import sys
 import urllib.request
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from websockets.sync.client import connect
+
+from ctrl_c import end_by_ctrl_c
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 DEADLINE_S = 15
@@ -40,13 +41,6 @@ def get(url: str) -> str:
         return answer.read().decode()
 
 
-def interrupt(process: subprocess.Popen[str]) -> None:
-    """Press Ctrl-C: the example ends by itself, quietly and with exit code 0."""
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=DEADLINE_S)
-    assert (process.returncode, errors) == (0, "")
-
-
 @pytest.mark.parametrize("name", ["script_echo.py", "asyncio_echo.py"])
 def test_echo_answers_requests_and_messages_until_ctrl_c(name: str) -> None:
     with running(name) as (url, process):
@@ -55,7 +49,7 @@ def test_echo_answers_requests_and_messages_until_ctrl_c(name: str) -> None:
             for message in ("text", b"bytes", "Grüße"):
                 ws.send(message)
                 assert ws.recv(timeout=DEADLINE_S) == message
-        interrupt(process)
+        end_by_ctrl_c(process)
 
 
 def test_thread_echo_answers_while_the_main_thread_waits() -> None:
@@ -80,7 +74,7 @@ def test_chat_tells_everybody_what_one_says() -> None:
                 heard = [str(ws.recv(timeout=DEADLINE_S)) for ws in (first, second)]
                 assert heard[0] == heard[1] and heard[0].endswith(": hello")
             assert "has left" in str(first.recv(timeout=DEADLINE_S))
-        interrupt(process)
+        end_by_ctrl_c(process)
 
 
 def test_every_example_is_short_and_tried_here() -> None:

@@ -2,13 +2,14 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import urllib.request
 from pathlib import Path
 
 import pytest
+
+from ctrl_c import end_by_ctrl_c
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 EXAMPLES = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -59,9 +60,7 @@ def test_example_answers(example: str) -> None:
         with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
             assert answer.status == 200
             assert answer.read()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=DEADLINE_S)
-        assert (process.returncode, errors) == (0, "")
+        end_by_ctrl_c(process)
     finally:
         process.kill()
         process.wait()
