@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portico._core import CLOSED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED
 from portico.request import Request
-from portico.response import normalise
-from portico.websocket import MessageListener, WebSocket
+from portico.response import Response, normalise
+from portico.websocket import MessageListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
     from portico._core import Address, Batch, Core, Event, RequestParts
@@ -89,7 +89,8 @@ class Dispatcher:
                     for listener in sockets[number]._listeners:
                         try:
                             result = listener(binary, payload)  # type: ignore[arg-type]
-                            if result is not None:
+                            # What `lambda binary, message: ws.send(…)` returns must not cost a question.
+                            if result is not None and result.__class__ is not SendResult:
                                 self._follow(number, "on_message", result)
                         except Exception as error:
                             self._report_socket(number, "on_message", error)
@@ -328,7 +329,7 @@ def _without_type(ws: WebSocket, on_message: Callable[[WebSocket, str | bytes], 
 def _is_awaitable(value: object) -> bool:
     # The types of nearly every answer come first: hasattr() that fails is the slowest question here.
     kind = type(value)
-    if kind is str or kind is bytes or kind is dict or value is None:
+    if kind is Response or kind is str or kind is dict or kind is bytes or value is None:
         return False
     return hasattr(value, "__await__") or isinstance(value, concurrent.futures.Future)
 
