@@ -95,11 +95,11 @@ impl Connection {
     }
 
     pub fn read_http(&mut self, input: &[u8], turn: &mut Turn) -> Step {
-        let settings = Arc::clone(&self.settings);
-        let http = self.http();
+        let limits = &self.settings.limits;
+        let Protocol::Http(http) = &mut self.protocol else { return Step::STOP };
         match &mut http.phase {
             Phase::Head if input.is_empty() => Step::STOP,
-            Phase::Head => match http.reader.read_request(input, &settings.limits.head) {
+            Phase::Head => match http.reader.read_request(input, &limits.head) {
                 Ok(Some((used, head))) => {
                     http.is_first = false;
                     // Also for answers that stay in this phase: the time for heads is over, that between requests begins.

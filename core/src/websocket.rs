@@ -251,14 +251,10 @@ impl Connection {
 
     /// Callbacks of this many messages have returned.
     pub fn messages_handled(&mut self, messages: usize, bytes: usize, turn: &mut Turn) {
-        let settings = Arc::clone(&self.settings);
-        if let Some(websocket) = self.websocket() {
-            websocket.lighten(&settings.limits, |inbox| {
-                inbox.messages -= messages.min(inbox.messages);
-                inbox.bytes -= bytes.min(inbox.bytes);
-            });
-            self.catch_up(turn);
-        }
+        self.lighten(turn, |inbox| {
+            inbox.messages -= messages.min(inbox.messages);
+            inbox.bytes -= bytes.min(inbox.bytes);
+        });
     }
 
     pub fn hold(&mut self) {
@@ -268,24 +264,24 @@ impl Connection {
     }
 
     pub fn release(&mut self, turn: &mut Turn) {
-        let settings = Arc::clone(&self.settings);
-        if let Some(websocket) = self.websocket() {
-            websocket.lighten(&settings.limits, |inbox| inbox.held = inbox.held.saturating_sub(1));
-            self.catch_up(turn);
-        }
+        self.lighten(turn, |inbox| inbox.held = inbox.held.saturating_sub(1));
     }
 
-    /// Python has done something: answer a close that waited, read on.
-    fn catch_up(&mut self, turn: &mut Turn) {
-        let has_input = self.has_input();
-        let limits = Arc::clone(&self.settings);
-        let is_at_end = self.is_at_end;
-        let Some(websocket) = self.websocket() else {
-            return;
-        };
+    /// Python is done with something: answer a close that waited for it, or read on.
+    fn lighten(&mut self, turn: &mut Turn, take_off: impl FnOnce(&mut Inbox)) {
+        let has_more = self.is_at_end || self.has_input();
+        let limits = &self.settings.limits;
+        let Protocol::WebSocket(websocket) = &mut self.protocol else { return };
+        let was_paused = websocket.is_paused(limits);
+        take_off(&mut websocket.inbox);
+        let is_paused = websocket.is_paused(limits);
+        if was_paused && !is_paused {
+            // The watch over the peer goes on from the next ping: the pong to the last one is in what was not read.
+            websocket.keep_alive.awaited = None;
+        }
         match websocket.phase {
             Phase::Answering { code, .. } if !websocket.is_behind() => self.answer_close(code),
-            Phase::Open if (has_input || is_at_end) && !websocket.is_paused(&limits.limits) => self.make_runnable(turn),
+            Phase::Open if !is_paused && has_more => self.make_runnable(turn),
             _ => {}
         }
     }
@@ -389,16 +385,6 @@ impl Connection {
 }
 
 impl WebSocket {
-    /// Python is done with something. Where reading goes on after a pause, so does the watch over the peer, from the next
-    /// ping: the pong to the last one is somewhere in what has not been read.
-    fn lighten(&mut self, limits: &Limits, take_off: impl FnOnce(&mut Inbox)) {
-        let was_paused = self.is_paused(limits);
-        take_off(&mut self.inbox);
-        if was_paused && !self.is_paused(limits) {
-            self.keep_alive.awaited = None;
-        }
-    }
-
     fn on_pong(&mut self, payload: &[u8]) {
         if let Some(ping) = self.keep_alive.awaited.take_if(|ping| ping.payload == payload) {
             let trips = &mut self.keep_alive.round_trips;
