@@ -11,14 +11,14 @@ use crate::number::{ALARM, Number, NumberSet};
 use crate::poller::{Interest, Poller, Ready, Signal, nest, wait_ready};
 use crate::reactor::Reactor;
 use crate::timers::Millis;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use std::collections::VecDeque;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Something to be done with the reactor by whoever holds it.
@@ -36,6 +36,13 @@ pub enum Doing {
     Parked = 2,
 }
 
+/// A signal that came while the home thread drove, and not while it waited, interrupts no wait. So the first wait after
+/// driving is this short, and then signals are looked for: once, not for ever, so that idle is idle.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
+
+/// How long callbacks of a batch run before the home thread sees to the sockets; sooner than the watchman would.
+const LONG: Duration = Duration::from_micros(500);
+
 /// How deep the watchman sleeps: what has to wake it.
 pub const AWAKE: u8 = 0;
 pub const WATCHES_REACTOR: u8 = 1;
@@ -43,7 +50,11 @@ pub const WATCHES_NOTHING: u8 = 2;
 
 pub struct Engine {
     pub mailbox: Arc<Mailbox>,
-    reactor: Mutex<Reactor>,
+    /// The standard library's lock, a futex and nothing else. parking_lot keeps who waits in a table of the whole process
+    /// and now and then hands the lock over to one of them; in a forked child that is a thread that doesn't exist.
+    reactor: std::sync::Mutex<Reactor>,
+    /// From `freeze` to `thaw`.
+    frozen: Mutex<Option<Frozen>>,
     jobs: Mutex<Vec<Job>>,
     queued: AtomicUsize,
     live: Arc<Mutex<NumberSet>>,
@@ -65,6 +76,11 @@ pub struct Engine {
     pub is_ending: AtomicBool,
     pub takeovers: AtomicU64,
 }
+
+/// The reactor, held across a fork.
+struct Frozen(#[allow(dead_code)] MutexGuard<'static, Reactor>);
+// SAFETY: one thread takes it and lets it go; see `thaw`.
+unsafe impl Send for Frozen {}
 
 /// The reactor, held. Letting go works off the jobs that came meanwhile.
 pub struct Lease<'a> {
@@ -116,7 +132,8 @@ impl Engine {
         let reactor = Reactor::new(poller, Arc::clone(&mailbox), Arc::clone(&live), started);
         Ok(Engine {
             mailbox,
-            reactor: Mutex::new(reactor),
+            reactor: std::sync::Mutex::new(reactor),
+            frozen: Mutex::default(),
             jobs: Mutex::default(),
             queued: AtomicUsize::new(0),
             live,
@@ -142,12 +159,16 @@ impl Engine {
 
     /// Wait for the reactor. Never call it attached to the interpreter.
     pub fn lease(&self) -> Lease<'_> {
-        self.hold(self.reactor.lock())
+        self.hold(self.reactor.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The reactor, if nobody has it.
     pub fn try_lease(&self) -> Option<Lease<'_>> {
-        self.reactor.try_lock().map(|guard| self.hold(guard))
+        match self.reactor.try_lock() {
+            Ok(guard) => Some(self.hold(guard)),
+            Err(TryLockError::Poisoned(error)) => Some(self.hold(error.into_inner())),
+            Err(TryLockError::WouldBlock) => None,
+        }
     }
 
     fn hold<'a>(&'a self, guard: MutexGuard<'a, Reactor>) -> Lease<'a> {
@@ -219,12 +240,15 @@ impl Engine {
         taken
     }
 
-    /// Wait until there are events, `deadline`, or a signal (`Err`). Never call it attached to the interpreter.
+    /// Wait until there are events, `deadline`, or perhaps a signal (`Err`). Never call it attached to the interpreter.
     pub fn wait_and_take(&self, max_events: usize, deadline: Option<Instant>) -> Result<Taken, Errno> {
         let mut ready = Vec::new();
+        let mut was_driving = false;
         loop {
-            let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let timeout = left.into_iter().chain(was_driving.then_some(SIGNAL_CHECK)).min();
             self.wait(&mut ready, timeout)?;
+            let is_quiet = ready.is_empty();
             let mut lease = self.lease();
             lease.turn_with(&mut ready);
             let taken = self.take(lease, max_events);
@@ -232,6 +256,10 @@ impl Engine {
             if is_over || taken.is_woken || !taken.events.is_empty() {
                 return Ok(taken);
             }
+            if was_driving && is_quiet {
+                return Err(Errno::INTR);
+            }
+            was_driving = true;
         }
     }
 
@@ -256,6 +284,17 @@ impl Engine {
         if sleeps == WATCHES_NOTHING || has_batch && sleeps == WATCHES_REACTOR {
             self.sleeps.store(AWAKE, Ordering::SeqCst);
             self.alarm.set();
+        }
+    }
+
+    /// In the middle of a batch: when callbacks have run for a while, see to the sockets, so that nobody waits for all of
+    /// them. What is found for Python waits in the mailbox.
+    pub fn look_up(&self) {
+        if self.unseen() >= LONG {
+            self.seen();
+            if let Some(mut lease) = self.try_lease() {
+                lease.turn();
+            }
         }
     }
 
@@ -323,26 +362,31 @@ impl Engine {
 
     // ---- fork -------------------------------------------------------------------------------------------------------
 
-    /// Take every lock, so that the child finds nothing half-done.
-    pub fn freeze(&self) {
-        std::mem::forget(self.reactor.lock());
-        self.mailbox.freeze();
-        std::mem::forget(self.jobs.lock());
-        std::mem::forget(self.live.lock());
-    }
-
-    /// Let go of what `freeze` took.
+    /// Take the reactor, so that the child finds nothing half-done. Not the small locks: attached threads wait for those,
+    /// and between here and the fork Python runs. Whoever is inside one of them is attached, so not at the moment of the
+    /// fork; or holds the reactor; or is the home thread that parks, see `fall_silent`.
     ///
     /// # Safety
-    /// Only by the thread that called `freeze` (in the parent, or as the child's only thread), once.
-    pub unsafe fn thaw(&self) {
-        // SAFETY: this thread forgot the guards in `freeze`, so the locks are held and nobody else is inside.
-        unsafe {
-            self.live.force_unlock();
-            self.jobs.force_unlock();
-            self.mailbox.thaw();
-            self.reactor.force_unlock();
-        }
+    /// The engine must stay where it is until this thread calls `thaw`.
+    pub unsafe fn freeze(&self) {
+        let guard = self.reactor.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the guard is dropped in `thaw`, and until then the engine stays, as promised.
+        let guard = unsafe { std::mem::transmute::<MutexGuard<'_, Reactor>, MutexGuard<'static, Reactor>>(guard) };
+        *self.frozen.lock() = Some(Frozen(guard));
+    }
+
+    /// Let go of what `freeze` took. Only the thread that called it, in the parent.
+    pub fn thaw(&self) {
+        let frozen = self.frozen.lock().take();
+        drop(frozen);
+        drop(self.try_lease()); // works off what was left meanwhile
+    }
+
+    /// As `thaw`, in the child. The parent does the jobs that were left meanwhile; doing them twice would send twice.
+    pub fn thaw_in_child(&self) {
+        self.jobs.lock().clear();
+        self.queued.store(0, Ordering::SeqCst);
+        self.thaw();
     }
 }
 

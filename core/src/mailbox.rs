@@ -149,6 +149,18 @@ impl Mailbox {
         self.signal_once(&mut queue);
     }
 
+    /// In a forked child, for ever: what is signalled here would be heard by the parent.
+    ///
+    /// # Safety
+    /// Only where no other thread exists.
+    pub unsafe fn fall_silent(&self) {
+        if self.queue.is_locked() {
+            // SAFETY: the home thread that was about to park is not here; two flags were all that it could change.
+            unsafe { self.queue.force_unlock() }
+        }
+        self.queue.lock().is_signalled = true;
+    }
+
     fn signal_once(&self, queue: &mut Queue) {
         if !queue.is_signalled {
             queue.is_signalled = true;
@@ -158,20 +170,6 @@ impl Mailbox {
                 self.alarm.set();
             }
         }
-    }
-
-    /// Hold the lock across a fork.
-    pub fn freeze(&self) {
-        std::mem::forget(self.queue.lock());
-    }
-
-    /// Let go of what `freeze` took.
-    ///
-    /// # Safety
-    /// Only the thread that called `freeze`, once.
-    pub unsafe fn thaw(&self) {
-        // SAFETY: as promised by the caller.
-        unsafe { self.queue.force_unlock() }
     }
 }
 

@@ -83,16 +83,13 @@ impl Core {
         if taken.events.is_empty() && !taken.is_woken && timeout != Some(0.0) {
             let deadline = timeout.and_then(deadline_after);
             taken = loop {
-                match py.detach(|| self.engine.wait_and_take(max_events, deadline)) {
-                    Ok(taken) => break taken,
-                    // A signal: its Python handler runs here, and may raise.
-                    Err(_) => match py.check_signals() {
-                        Ok(()) => {}
-                        Err(raised) => {
-                            self.engine.leave_home(false);
-                            return Err(raised);
-                        }
-                    },
+                // Handlers of signals run here. They may raise, and they may fork.
+                if let Err(raised) = py.check_signals().and_then(|()| self.check_alive()) {
+                    self.engine.leave_home(false);
+                    return Err(raised);
+                }
+                if let Ok(taken) = py.detach(|| self.engine.wait_and_take(max_events, deadline)) {
+                    break taken;
                 }
             };
         }
@@ -289,17 +286,18 @@ impl Core {
     }
 
     fn before_fork(&self, py: Python<'_>) {
-        py.detach(|| self.engine.freeze());
+        // SAFETY: the engine is where its `Arc` put it, and this thread thaws it right after the fork.
+        py.detach(|| unsafe { self.engine.freeze() });
     }
 
     fn after_fork_in_parent(&self) {
-        // SAFETY: `before_fork` ran on this thread just before; Python calls the two in pairs.
-        unsafe { self.engine.thaw() }
+        self.engine.thaw();
     }
 
     fn after_fork_in_child(&self) {
-        // SAFETY: as above; the child's only thread is the copy of the one that froze.
-        unsafe { self.engine.thaw() }
+        // SAFETY: this thread, the copy of the one that forked, is the child's only one.
+        unsafe { self.engine.mailbox.fall_silent() }
+        self.engine.thaw_in_child();
         self.is_shut.store(true, Ordering::SeqCst);
         if let Some(handle) = self.watchman.lock().take() {
             std::mem::forget(handle); // that thread exists in the parent only
@@ -440,9 +438,14 @@ struct Batch {
     current: Number,
     messages: usize,
     bytes: usize,
+    /// How many connections have had their callbacks.
+    settled: u32,
     is_open: bool,
     waited: Duration,
 }
+
+/// Even a look at the clock costs, for those who send a million messages a second.
+const LOOK_UP_EVERY: u32 = 8;
 
 #[pymethods]
 impl Batch {
@@ -482,13 +485,17 @@ impl Batch {
     fn new(engine: Arc<Engine>, events: VecDeque<Event>) -> Batch {
         let waited = events.front().map_or(Duration::ZERO, |event| engine.age(event.at));
         let is_open = !events.is_empty();
-        Batch { engine, events, current: 0, messages: 0, bytes: 0, is_open, waited }
+        Batch { engine, events, current: 0, messages: 0, bytes: 0, settled: 0, is_open, waited }
     }
 
     /// The callbacks of the current connection have returned; `next` is whose come now.
     fn settle(&mut self, next: Number) {
         if self.current != 0 {
             self.engine.messages_handled(self.current, self.messages, self.bytes);
+            self.settled = self.settled.wrapping_add(1);
+            if self.settled.is_multiple_of(LOOK_UP_EVERY) {
+                self.engine.look_up();
+            }
         }
         self.current = next;
         self.messages = 0;

@@ -77,6 +77,10 @@ class Dispatcher:
             # the events it still holds go back to the mailbox only when it is dropped.
             del batch
 
+    def close(self) -> None:
+        """No batch will come any more."""
+        self._handlers.clear()  # methods of this object, which would keep it alive
+
     def _handle(self, events: Iterable[Event]) -> None:
         # The path of every message. Each line here is paid for a million times a second.
         sockets = self.sockets

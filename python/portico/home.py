@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import concurrent.futures
 import os
+import sys
 import threading
 import time
 import weakref
@@ -51,6 +52,9 @@ class Home:
 
     def __init__(self, thread: threading.Thread | None = None) -> None:
         self.thread = thread or threading.current_thread()
+        if sys.is_finalizing():
+            # Some Pythons would wait for ever for a thread that can't begin any more.
+            raise RuntimeError("no server can start while the interpreter shuts down")
         self.core = make_core()
         self.residents: dict[int, Resident] = {}
         self.dispatcher = Dispatcher(self.core, self.spawn, self.defer)
@@ -63,6 +67,7 @@ class Home:
         self._submitted: deque[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = deque()
         self._serving = 0  # how many `serve` and `service` calls are under way; `interrupt` looks for them
         self._interrupted = False
+        self._is_woken = False
         self._gates: set[threading.Event] = set()
         _watch_process(self)
 
@@ -151,8 +156,13 @@ class Home:
             gate.set()
         if self._serving:
             self._interrupted = True
-            self.core.wake()
+            self.wake()
         return bool(self._serving or gates)
+
+    def wake(self) -> None:
+        """End the turn that waits, or the next one. Any thread."""
+        self._is_woken = True
+        self.core.wake()
 
     def wait_elsewhere(self, gate: threading.Event) -> None:
         """What `serve` does on another thread than this Home's: wait for `gate`, which `interrupt` sets. Any thread."""
@@ -192,10 +202,12 @@ class Home:
         self._run_private(self._private.step)
         self._settle()
         ran = self._run_batch(0) + self._private.take_finished()
-        if ran or timeout == 0:
+        if ran or timeout == 0 or self._is_woken:  # that batch may have used up the core's own wake
+            self._is_woken = False
             return ran
         self._run_private(lambda: self._private.wait(self.fileno(), timeout))
         self._settle()
+        self._is_woken = False
         return self._run_batch(0) + self._private.take_finished()
 
     def _settle(self) -> None:
@@ -282,7 +294,7 @@ class Home:
             return job()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._submitted.append((job, future))
-        self.core.wake()
+        self.wake()
         return future.result()
 
     def _perform_submitted(self) -> None:
@@ -315,7 +327,9 @@ class Home:
         # Loops share their epoll with the parent: closing one here would unregister the parent's descriptors there.
         _leaked.append(self._private)
         self._private = PrivateLoop()
-        self._pump = None
+        if self._pump is not None:
+            self._pump.abandon()
+            self._pump = None
         self._deferred.clear()
         self.core.after_fork_in_child()
         self._evict(in_child=True)
@@ -339,7 +353,7 @@ class ThreadHome(Home):
     def leave(self) -> None:
         """Ask the thread to end. Any thread."""
         self._is_ending = True
-        self.core.wake()
+        self.wake()
 
     def move_out(self, number: int) -> None:
         super().move_out(number)
@@ -352,6 +366,9 @@ class ThreadHome(Home):
                 self.turn(None)
         finally:
             self.close()
+            # The dispatcher and this home hold each other; the core's descriptors should not wait for the collector.
+            self.dispatcher.close()
+            del self.dispatcher
 
 
 # Finding homes

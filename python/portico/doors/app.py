@@ -36,9 +36,10 @@ def start_server(
 ) -> Server:
     """Start serving `app` on `host:port` and return at once.
 
-    app: an object or mapping with `call(req)` (answers requests; without it they get 404), `on_headers(req)` (runs when
-        the head is there; None goes on, a response answers instead of `call`) and `on_ws_open(ws)`; or just a function,
-        which is `call`. What they may return: see `Response`; coroutines and futures are awaited.
+    app: an object or mapping with `call(req)` (answers requests; without it they get 404, or 426 where WebSockets are
+        served), `on_headers(req)` (runs when the head is there; None goes on, a response answers instead of `call`)
+        and `on_ws_open(ws)`; or just a function, which is `call`. What they may return: see `Response`; coroutines
+        and futures are awaited.
     port: 0 lets the system choose; `server.port` and `server.url` tell.
     quiet: no log line about the start. A start that fails still raises.
     limits: `Limits(…)` other than the defaults.

@@ -36,7 +36,12 @@ class EventLoopPump:
         self.loop = loop
         self._source = source
         self._fileno = source.fileno()
+        self._is_abandoned = False
         self._watch()
+
+    def abandon(self) -> None:
+        """In a forked child, whose loop has its epoll set in common with the parent's: never touch either again."""
+        self._is_abandoned = True
 
     def close(self) -> None:
         """Let the loop go. Idempotent."""
@@ -47,6 +52,8 @@ class EventLoopPump:
         self.loop.add_reader(self._fileno, self._ready)
 
     def _ready(self) -> None:
+        if self._is_abandoned:
+            return
         if self._source.is_busy:
             # Somebody runs a loop inside a callback (nest_asyncio). Callbacks never nest; do not spin meanwhile.
             self.loop.remove_reader(self._fileno)
