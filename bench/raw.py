@@ -1,0 +1,73 @@
+"""What the measurements of latency share: a server in a process of its own, raw sockets, processors, percentiles."""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+
+DEADLINE_S = 30
+Address = tuple[str, int]
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: c2l4dGVlbiBieXRlcy4uIQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+MASK = b"\0\0\0\0"  # as good as any other for a server, and the payload stays readable
+
+
+def pin(processor: int) -> None:
+    """Stay on one processor, where there are several: client and server must not take turns on the same one."""
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) > 1:
+        os.sched_setaffinity(0, {processors[processor % len(processors)]})
+
+
+class ServerProcess:
+    """`script --serve ARGUMENTS…`, which says its port on the first line."""
+
+    def __init__(self, script: str, *arguments: str) -> None:
+        self.process = subprocess.Popen([sys.executable, script, "--serve", *arguments], stdout=subprocess.PIPE)
+        assert self.process.stdout is not None
+        self.address: Address = ("127.0.0.1", int(self.process.stdout.readline()))
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait(DEADLINE_S)
+
+
+def connect(address: Address) -> socket.socket:
+    client = socket.create_connection(address, DEADLINE_S)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return client
+
+
+def open_websocket(address: Address) -> socket.socket:
+    client = connect(address)
+    client.sendall(HANDSHAKE)
+    reply = receive_until(client, b"\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 101 "), reply
+    return client
+
+
+def receive_until(client: socket.socket, end: bytes) -> bytes:
+    data = b""
+    while not data.endswith(end):
+        more = client.recv(1 << 16)
+        if not more:
+            raise EOFError(f"the server ended the connection after {data!r}")
+        data += more
+    return data
+
+
+def summarise(samples: Sequence[float]) -> dict[str, float]:
+    """Seconds in, rounded milliseconds out."""
+    ordered = sorted(samples)
+    at = {"p50": statistics.median(ordered), "p99": ordered[int(len(ordered) * 0.99)], "max": ordered[-1]}
+    return {"count": len(ordered), **{f"{name}_ms": round(value * 1000, 3) for name, value in at.items()}}
