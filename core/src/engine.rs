@@ -77,6 +77,13 @@ pub struct Engine {
     pub takeovers: AtomicU64,
 }
 
+/// Callbacks of this many messages of one connection have returned.
+pub struct Handled {
+    pub number: Number,
+    pub messages: usize,
+    pub bytes: usize,
+}
+
 /// The reactor, held across a fork.
 struct Frozen(#[allow(dead_code)] MutexGuard<'static, Reactor>);
 // SAFETY: one thread takes it and lets it go; see `thaw`.
@@ -287,10 +294,15 @@ impl Engine {
         }
     }
 
+    /// Callbacks of this batch have run for a while.
+    pub fn is_late(&self) -> bool {
+        self.unseen() >= LONG
+    }
+
     /// In the middle of a batch: when callbacks have run for a while, see to the sockets, so that nobody waits for all of
     /// them. What is found for Python waits in the mailbox.
     pub fn look_up(&self) {
-        if self.unseen() >= LONG {
+        if self.is_late() {
             self.seen();
             if let Some(mut lease) = self.try_lease() {
                 lease.turn();
@@ -310,11 +322,22 @@ impl Engine {
         self.set_doing(Doing::Away);
     }
 
-    /// Callbacks of some messages of one connection have returned.
-    pub fn messages_handled(&self, number: Number, messages: usize, bytes: usize) {
+    /// Callbacks have returned; what they sent to their own connections leaves.
+    pub fn settle(&self, handled: &mut Vec<Handled>) {
         match self.try_lease() {
-            Some(mut lease) => lease.messages_handled(number, messages, bytes),
-            None => self.leave(Box::new(move |reactor| reactor.messages_handled(number, messages, bytes))),
+            Some(mut lease) => {
+                for item in handled.drain(..) {
+                    lease.messages_handled(item.number, item.messages, item.bytes);
+                }
+            }
+            None => {
+                let handled = std::mem::take(handled);
+                self.leave(Box::new(move |reactor| {
+                    for item in handled {
+                        reactor.messages_handled(item.number, item.messages, item.bytes);
+                    }
+                }));
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Thread: whichever thread of the interpreter calls; attached to it, except inside `detach`.
 
-use crate::engine::Engine;
+use crate::engine::{Engine, Handled};
 use crate::http::Answer;
 use crate::listen::Listener;
 use crate::mailbox::{Event, Kind, Request};
@@ -438,14 +438,15 @@ struct Batch {
     current: Number,
     messages: usize,
     bytes: usize,
-    /// How many connections have had their callbacks.
-    settled: u32,
+    /// What has been handled and not been settled.
+    handled: Vec<Handled>,
     is_open: bool,
     waited: Duration,
 }
 
-/// Even a look at the clock costs, for those who send a million messages a second.
-const LOOK_UP_EVERY: u32 = 8;
+/// What was sent to so many connections leaves together, one socket after the other: the system sends 10 % faster while
+/// nothing else is done in between. Slow callbacks do not wait for each other, see `settle`; nor does the watchman.
+const SETTLE_TOGETHER: usize = 8;
 
 #[pymethods]
 impl Batch {
@@ -464,7 +465,11 @@ impl Batch {
                 self.settle(event.number);
                 self.bytes = data.len();
             }
-            // Also before the close of the same connection: it may be answered now.
+            Kind::Closed { .. } => {
+                // Its messages have been handled: a close that waits for that is answered now.
+                self.settle(event.number);
+                self.settle_all();
+            }
             _ => self.settle(event.number),
         }
         self.messages += usize::from(matches!(event.kind, Kind::Message { .. }));
@@ -485,16 +490,15 @@ impl Batch {
     fn new(engine: Arc<Engine>, events: VecDeque<Event>) -> Batch {
         let waited = events.front().map_or(Duration::ZERO, |event| engine.age(event.at));
         let is_open = !events.is_empty();
-        Batch { engine, events, current: 0, messages: 0, bytes: 0, settled: 0, is_open, waited }
+        Batch { engine, events, current: 0, messages: 0, bytes: 0, handled: Vec::new(), is_open, waited }
     }
 
     /// The callbacks of the current connection have returned; `next` is whose come now.
     fn settle(&mut self, next: Number) {
         if self.current != 0 {
-            self.engine.messages_handled(self.current, self.messages, self.bytes);
-            self.settled = self.settled.wrapping_add(1);
-            if self.settled.is_multiple_of(LOOK_UP_EVERY) {
-                self.engine.look_up();
+            self.handled.push(Handled { number: self.current, messages: self.messages, bytes: self.bytes });
+            if self.handled.len() >= SETTLE_TOGETHER || self.engine.is_late() {
+                self.settle_all();
             }
         }
         self.current = next;
@@ -502,9 +506,15 @@ impl Batch {
         self.bytes = 0;
     }
 
+    fn settle_all(&mut self) {
+        self.engine.settle(&mut self.handled);
+        self.engine.look_up();
+    }
+
     fn end(&mut self) {
         if std::mem::replace(&mut self.is_open, false) {
             self.settle(0);
+            self.engine.settle(&mut self.handled);
             self.engine.end_batch(std::mem::take(&mut self.events));
         }
     }
