@@ -58,7 +58,10 @@ fix: setup ## let the formatters and linters repair what they can
 	$(BIN)/ruff format $(wildcard $(PYTHON_SOURCES))
 
 bench: setup ## measure throughput and the latency under a held interpreter
-	$(if $(wildcard bench/run.py),$(BIN)/python bench/run.py,@echo "bench/run.py is not there yet")
+	$(BIN)/python bench/run.py
+	$(BIN)/python bench/held.py
+	$(BIN)/python bench/idle.py
+	$(BIN)/python bench/send_latency.py
 
 fuzz: ## feed every parser random bytes, 20 seconds each (FUZZ_S=600 for longer)
 	tools/fuzz $(or $(FUZZ_S),20)
