@@ -58,6 +58,8 @@ pub struct Engine {
     jobs: Mutex<Vec<Job>>,
     queued: AtomicUsize,
     live: Arc<Mutex<NumberSet>>,
+    /// Whether connections could go on when the reactor was last let go.
+    runnable: AtomicBool,
     /// The reactor's descriptor, to wait on without holding the reactor.
     pub inner: OwnedFd,
     /// The one descriptor for every foreign loop: reactor and mailbox.
@@ -114,10 +116,12 @@ impl Drop for Lease<'_> {
         self.guard.arm();
         // What commands made (events, connections that can go on) is of no turn: say so now. While callbacks of a batch
         // run, connections that can go on wait for its end.
-        let goes_on = self.guard.is_runnable() && !self.guard.is_corking;
+        let is_runnable = self.guard.is_runnable();
+        let goes_on = is_runnable && !self.guard.is_corking;
         if goes_on || !self.guard.staged.is_empty() {
             self.engine.mailbox.post(&mut self.guard.staged, goes_on);
         }
+        self.engine.note_runnable(is_runnable);
         // SAFETY: dropped exactly once, here.
         unsafe { ManuallyDrop::drop(&mut self.guard) };
         // A job that came after the last look, from a thread that found the reactor held, must not be left lying.
@@ -144,6 +148,7 @@ impl Engine {
             jobs: Mutex::default(),
             queued: AtomicUsize::new(0),
             live,
+            runnable: AtomicBool::new(false),
             inner,
             outer,
             started,
@@ -234,7 +239,8 @@ impl Engine {
                 lease.turn();
                 self.take(lease, max_events)
             }
-            None => self.mailbox.take(&mut Vec::new(), max_events, false),
+            // Whoever has it may have said that connections can go on; that must not be cleared here.
+            None => self.mailbox.take(&mut Vec::new(), max_events, true),
         }
     }
 
@@ -374,13 +380,28 @@ impl Engine {
     pub fn drive(&self) -> bool {
         let mut lease = self.lease();
         lease.turn();
-        let is_runnable = lease.is_runnable();
         if !lease.staged.is_empty() {
             let mut staged = std::mem::take(&mut lease.staged);
             self.mailbox.post(&mut staged, false);
             lease.staged = staged;
         }
-        is_runnable
+        drop(lease);
+        self.is_runnable()
+    }
+
+    /// Can connections go on without new bytes?
+    pub fn is_runnable(&self) -> bool {
+        self.runnable.load(Ordering::SeqCst)
+    }
+
+    /// What a command made runnable gets its turn although no byte comes: a watchman who sleeps is woken.
+    fn note_runnable(&self, is_runnable: bool) {
+        if self.runnable.load(Ordering::Relaxed) != is_runnable {
+            self.runnable.store(is_runnable, Ordering::SeqCst);
+            if is_runnable && self.sleeps.load(Ordering::SeqCst) == WATCHES_REACTOR {
+                self.alarm.set();
+            }
+        }
     }
 
     // ---- fork -------------------------------------------------------------------------------------------------------
@@ -417,4 +438,39 @@ impl Engine {
 pub fn this_thread() -> usize {
     thread_local!(static PLACE: u8 = const { 0 });
     PLACE.with(|place| std::ptr::from_ref(place) as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::poller::wait_readable;
+
+    #[test]
+    fn a_take_without_the_reactor_leaves_the_signal_standing() {
+        let engine = Engine::new().unwrap();
+        let lease = engine.lease();
+        engine.mailbox.post(&mut Vec::new(), true); // its holder says: connections can go on
+        std::thread::scope(|scope| {
+            let taken = scope.spawn(|| engine.take_now(9)).join().unwrap();
+            assert!(taken.events.is_empty());
+        });
+        assert_eq!(wait_readable(&[engine.mailbox.descriptor()], Some(Duration::ZERO)), Ok(1));
+        drop(lease);
+    }
+
+    #[test]
+    fn what_is_left_for_the_holder_is_done_when_it_lets_go() {
+        let engine = Engine::new().unwrap();
+        let lease = engine.lease();
+        let done = Arc::new(AtomicUsize::new(0));
+        for _ in 0..3 {
+            let done = Arc::clone(&done);
+            engine.leave(Box::new(move |_| {
+                done.fetch_add(1, Ordering::SeqCst);
+            }));
+        }
+        assert_eq!(done.load(Ordering::SeqCst), 0);
+        drop(lease);
+        assert_eq!(done.load(Ordering::SeqCst), 3);
+    }
 }

@@ -51,7 +51,9 @@ fn sleep_until_needed(engine: &Engine) {
     let is_parked = engine.doing() == Doing::Parked;
     engine.sleeps.store(if is_parked { WATCHES_NOTHING } else { WATCHES_REACTOR }, Ordering::SeqCst);
     // The home thread looks at `sleeps` after it changed what it does; so whoever is second sees the other.
-    let is_needed = engine.doing() == Doing::Batch || is_parked != (engine.doing() == Doing::Parked);
+    let is_needed = engine.doing() == Doing::Batch
+        || is_parked != (engine.doing() == Doing::Parked)
+        || !is_parked && engine.is_runnable();
     if !is_needed && !is_ending(engine) {
         let sources = [engine.alarm.as_fd(), engine.inner.as_fd()];
         let _ = wait_readable(if is_parked { &sources[..1] } else { &sources }, None);
@@ -79,7 +81,7 @@ fn keeps_watching(engine: &Engine) -> bool {
 }
 
 fn has_work(engine: &Engine) -> bool {
-    wait_readable(&[engine.inner.as_fd()], Some(Duration::ZERO)) != Ok(0)
+    engine.is_runnable() || wait_readable(&[engine.inner.as_fd()], Some(Duration::ZERO)) != Ok(0)
 }
 
 /// Be the driver until the home thread is seen again.
@@ -100,7 +102,7 @@ fn drive(engine: &Engine) {
 fn doze(engine: &Engine, generation: u64) {
     engine.sleeps.store(WATCHES_REACTOR, Ordering::SeqCst);
     // As in `sleep_until_needed`: the home thread moves the generation before it looks at `sleeps`.
-    if engine.generation() == generation && !is_ending(engine) {
+    if engine.generation() == generation && !engine.is_runnable() && !is_ending(engine) {
         let _ = wait_readable(&[engine.inner.as_fd(), engine.alarm.as_fd()], None);
     }
     engine.sleeps.store(AWAKE, Ordering::SeqCst);
