@@ -18,6 +18,8 @@ use std::time::Duration;
 
 /// How long the home thread may be away from a reactor that has something to do.
 const PATIENCE: Duration = Duration::from_millis(1);
+/// The first look after waking. Whatever woke the watchman woke the home thread too, which is seen a little later.
+const FIRST_LOOK: Duration = Duration::from_micros(1_200);
 /// How often the clock is looked at while the home thread keeps coming back.
 const TICK: Duration = Duration::from_millis(5);
 
@@ -39,9 +41,10 @@ fn watch(engine: &Engine) {
 /// From one sleep to the next.
 fn watch_once(engine: &Engine) {
     sleep_until_needed(engine);
-    thread::sleep(PATIENCE);
-    while !is_ending(engine) && keeps_watching(engine) {
-        thread::sleep(TICK);
+    let mut next_look = Some(FIRST_LOOK);
+    while let Some(pause) = next_look.filter(|_| !is_ending(engine)) {
+        thread::sleep(pause);
+        next_look = look(engine);
     }
 }
 
@@ -62,21 +65,19 @@ fn sleep_until_needed(engine: &Engine) {
     engine.alarm.clear();
 }
 
-/// Look once, and drive if need be. False: all is quiet, sleep.
-fn keeps_watching(engine: &Engine) -> bool {
+/// Look once, and drive if need be. When to look again; `None`: all is quiet, sleep.
+fn look(engine: &Engine) -> Option<Duration> {
     let unseen = engine.unseen();
-    match engine.doing() {
-        Doing::Parked => unseen < TICK,
-        Doing::Batch if unseen >= PATIENCE => {
-            drive(engine);
-            true
-        }
-        Doing::Batch => true,
-        Doing::Away if unseen >= PATIENCE && has_work(engine) => {
-            drive(engine);
-            true
-        }
-        Doing::Away => unseen < TICK,
+    let is_needed = match engine.doing() {
+        Doing::Parked => false,
+        Doing::Batch => unseen >= PATIENCE,
+        Doing::Away => unseen >= PATIENCE && has_work(engine),
+    };
+    if is_needed {
+        drive(engine);
+        Some(FIRST_LOOK) // the home thread is back, perhaps for something just as long
+    } else {
+        (engine.doing() == Doing::Batch || unseen < TICK).then_some(TICK)
     }
 }
 
