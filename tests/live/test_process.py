@@ -346,6 +346,8 @@ home = sys.argv[1]
 if home == "asyncio":
     async def main():
         global server
+        # From 3.14 on a child's asyncio has forgotten its parent's tasks: nothing cancels this one as it ends.
+        asyncio.current_task()._log_destroy_pending = sys.version_info < (3, 14)
         server = start(Forking(), home)
         await server.wait_closed()
     asyncio.run(main())
