@@ -21,3 +21,37 @@ pub struct WsRefusal {
     /// At most 123 bytes, fit for a close frame.
     pub reason: &'static str,
 }
+
+/// Why a client does not believe that the other side speaks WebSocket (RFC 6455 §4.1, second list).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnswerRefusal {
+    /// Any status but 101; the answer is an ordinary HTTP response.
+    Status,
+    /// `Upgrade` is not `websocket`.
+    Upgrade,
+    /// `Connection` does not name `upgrade`.
+    Connection,
+    /// `Sec-WebSocket-Accept` is missing, repeated or does not fit our key.
+    Accept,
+    /// An extension that we did not offer, or more than one.
+    Extension,
+    /// `Sec-WebSocket-Extensions` is malformed, or says of our extension what the offer does not allow.
+    ExtensionParameters,
+    /// A protocol that we did not offer, or more than one.
+    Protocol,
+}
+
+impl AnswerRefusal {
+    /// One sentence for an exception.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Status => "the server did not answer 101 Switching Protocols",
+            Self::Upgrade => "the server's Upgrade field is not websocket",
+            Self::Connection => "the server's Connection field does not name upgrade",
+            Self::Accept => "the server's Sec-WebSocket-Accept does not answer our key",
+            Self::Extension => "the server chose an extension that was not offered",
+            Self::ExtensionParameters => "the server's Sec-WebSocket-Extensions does not answer our offer",
+            Self::Protocol => "the server chose a subprotocol that was not offered",
+        }
+    }
+}

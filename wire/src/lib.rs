@@ -1,4 +1,4 @@
-//! Bytes ⇄ events for HTTP/1.1 (RFC 9112) and WebSocket (RFC 6455), both roles.
+//! Bytes ⇄ events for HTTP/1.1 (RFC 9112) and WebSocket (RFC 6455, compressed as in RFC 7692), both roles.
 //!
 //! In scope: request and response heads, bodies, trailers; the WebSocket handshake, frames, messages
 //! and closing; the limits that bound them; every refusal with its status or close code.
@@ -17,7 +17,10 @@ mod http_request;
 mod http_response;
 mod http_status;
 mod http_target;
+mod ws_assembly;
 pub mod ws_close;
+pub mod ws_deflate;
+mod ws_extensions;
 pub mod ws_frame;
 pub mod ws_handshake;
 pub mod ws_message;

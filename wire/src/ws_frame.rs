@@ -188,7 +188,20 @@ fn refuse<T>(reason: &'static str) -> Result<T, WsRefusal> {
 /// Append a frame header with the RSV bits clear and the length in its shortest form.
 #[inline]
 pub fn encode_header(out: &mut Vec<u8>, fin: bool, opcode: Opcode, length: u64, mask: Option<[u8; 4]>) {
-    let first = opcode as u8 | if fin { FIN } else { 0 };
+    encode_extended_header(out, fin, 0, opcode, length, mask);
+}
+
+/// [`encode_header`] with the bits in `rsv`, say [`RSV1`] for the first frame of a compressed message.
+#[inline]
+pub fn encode_extended_header(
+    out: &mut Vec<u8>,
+    fin: bool,
+    rsv: u8,
+    opcode: Opcode,
+    length: u64,
+    mask: Option<[u8; 4]>,
+) {
+    let first = opcode as u8 | (rsv & 0b111) << 4 | if fin { FIN } else { 0 };
     let masked = if mask.is_some() { MASKED } else { 0 };
     match length {
         0..126 => out.extend_from_slice(&[first, masked | length as u8]),

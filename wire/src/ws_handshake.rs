@@ -10,7 +10,9 @@ use base64::alphabet;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 use sha1::{Digest as _, Sha1};
 
+pub use crate::error::AnswerRefusal;
 use crate::error::HttpRefusal;
+use crate::ws_extensions::{DeflateOptions, DeflateParams, check_agreement};
 
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -178,39 +180,22 @@ pub struct Answer<'a> {
     pub protocols: &'a [&'a [u8]],
 }
 
-/// Why a client does not believe that the other side speaks WebSocket (§4.1, second list).
+/// What a server's answer settles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AnswerRefusal {
-    /// Any status but 101; the answer is an ordinary HTTP response.
-    Status,
-    /// `Upgrade` is not `websocket`.
-    Upgrade,
-    /// `Connection` does not name `upgrade`.
-    Connection,
-    /// `Sec-WebSocket-Accept` is missing, repeated or does not fit our key.
-    Accept,
-    /// An extension that we did not offer; we offer none.
-    Extension,
-    /// A protocol that we did not offer, or more than one.
-    Protocol,
+pub struct Settled<'a> {
+    /// The protocol that the server chose.
+    pub protocol: Option<&'a str>,
+    /// How both sides compress, if they do.
+    pub deflate: Option<DeflateParams>,
 }
 
-impl AnswerRefusal {
-    /// One sentence for an exception.
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Status => "the server did not answer 101 Switching Protocols",
-            Self::Upgrade => "the server's Upgrade field is not websocket",
-            Self::Connection => "the server's Connection field does not name upgrade",
-            Self::Accept => "the server's Sec-WebSocket-Accept does not answer our key",
-            Self::Extension => "the server chose an extension that was not offered",
-            Self::Protocol => "the server chose a subprotocol that was not offered",
-        }
-    }
-}
-
-/// Check a server's answer to our `key` and `offered` protocols; gives the protocol it chose (§4.1).
-pub fn check_answer<'a>(answer: &Answer, key: &[u8], offered: &'a [String]) -> Result<Option<&'a str>, AnswerRefusal> {
+/// Check a server's answer to our `key`, the `offered` protocols and permessage-deflate, if that was offered (§4.1).
+pub fn check_answer<'a>(
+    answer: &Answer,
+    key: &[u8],
+    offered: &'a [String],
+    deflate: Option<&DeflateOptions>,
+) -> Result<Settled<'a>, AnswerRefusal> {
     if answer.status != 101 {
         return Err(AnswerRefusal::Status);
     }
@@ -224,16 +209,14 @@ pub fn check_answer<'a>(answer: &Answer, key: &[u8], offered: &'a [String]) -> R
     if !matches!(answer.accept, [accept] if check_accept(key, accept)) {
         return Err(AnswerRefusal::Accept);
     }
-    let mut extensions = answer.extensions.iter().flat_map(|it| list_elements(it));
-    if extensions.next().is_some() {
-        return Err(AnswerRefusal::Extension);
-    }
-    match answer.protocols {
-        [] => Ok(None),
+    let deflate = check_agreement(answer.extensions, deflate)?;
+    let protocol = match answer.protocols {
+        [] => None,
         [name] => match offered.iter().find(|it| it.as_bytes() == *name) {
-            Some(protocol) => Ok(Some(protocol)),
-            None => Err(AnswerRefusal::Protocol),
+            Some(protocol) => Some(protocol.as_str()),
+            None => return Err(AnswerRefusal::Protocol),
         },
-        _ => Err(AnswerRefusal::Protocol),
-    }
+        _ => return Err(AnswerRefusal::Protocol),
+    };
+    Ok(Settled { protocol, deflate })
 }

@@ -1,5 +1,5 @@
-//! Bytes → messages and control frames: the whole incoming half of a WebSocket (RFC 6455 §5.4–5.6, §8.1).
-//! It answers nothing: pongs, close replies and time-outs belong to `core`.
+//! Bytes → messages and control frames: the whole incoming half of a WebSocket (RFC 6455 §5.4–5.6, §8.1), and the rules
+//! for compressed messages (RFC 7692 §6). It answers nothing: pongs, close replies and time-outs belong to `core`.
 //!
 //! Thread: any (pure).
 
@@ -7,12 +7,17 @@ use std::borrow::Cow;
 use std::ops::{Deref, Range};
 
 use crate::error::WsRefusal;
+use crate::ws_assembly::{Message, refuse_corrupt};
 use crate::ws_close::{INVALID_PAYLOAD, MESSAGE_TOO_BIG, POLICY_VIOLATION, PROTOCOL_ERROR, decode_close};
-use crate::ws_frame::{FrameHeader, MAX_HEADER_BYTES, Opcode, Role, apply_mask, decode_header};
+use crate::ws_deflate::{DeflateParams, Inflater, InflaterPool, Inflation};
+use crate::ws_frame::{FrameHeader, MAX_HEADER_BYTES, Opcode, Role, apply_mask, decode_extended_header};
 
-/// The least room made when a message has to be kept. The announced length is only a promise: taking memory
-/// for it at once would let a 14-byte header cost 16 MiB.
-const FIRST_ROOM_BYTES: usize = 16 * 1024;
+/// What one call of [`MessageReader::read`] inflates at most, so that a message of a few kilobytes that inflates to
+/// megabytes does not keep a thread from its other connections. Less, if it comes out of data that takes longer.
+pub const INFLATE_PER_CALL_BYTES: usize = 256 * 1024;
+
+/// What is unmasked before it is inflated. What did not get its turn is masked again.
+const INFLATE_PIECE_BYTES: usize = 16 * 1024;
 
 /// What one peer may make us keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +107,10 @@ pub struct MessageReader {
     limits: MessageLimits,
     stage: Stage,
     header: HalfHeader,
-    /// The message that is begun and not finished, between its fragments too.
-    message: Option<Message>,
+    /// The message that is begun and not finished, between its fragments too. Boxed, because most connections have none
+    /// most of the time.
+    message: Option<Box<Message>>,
+    inflation: Inflation,
     /// A control frame cut in two by the end of an input. It has its own place, because it may arrive
     /// between two fragments of `message` (§5.4).
     control: Vec<u8>,
@@ -133,13 +140,38 @@ enum Found {
 impl MessageReader {
     /// A reader for a connection whose handshake is done.
     pub const fn new(role: Role, limits: MessageLimits) -> Self {
-        Self { role, limits, stage: Stage::Header, header: HalfHeader::new(), message: None, control: Vec::new() }
+        Self {
+            role,
+            limits,
+            stage: Stage::Header,
+            header: HalfHeader::new(),
+            message: None,
+            inflation: Inflation::Off,
+            control: Vec::new(),
+        }
+    }
+
+    /// A reader for a connection that agreed on permessage-deflate. Without context it owns no inflater between
+    /// messages.
+    pub fn with_deflate(role: Role, limits: MessageLimits, params: &DeflateParams, pool: InflaterPool) -> Self {
+        let sender = match role {
+            Role::Server => Role::Client,
+            Role::Client => Role::Server,
+        };
+        let inflation = match params.keeps_context(sender) {
+            true => Inflation::Own(None),
+            false => Inflation::Pooled { pool, loan: None },
+        };
+        Self { inflation, ..Self::new(role, limits) }
     }
 
     /// Decode from the front of `input`, unmasking in place. Returns the bytes used and what they held.
     ///
     /// `(used, Some(event))`: call again with `&mut input[used..]`.
-    /// `(used, None)`: all of `input` is used, half a header or payload is kept inside, more is needed.
+    /// `(used, None)`: all of `input` is used, half a header or payload is kept inside, more is needed. Only with
+    /// compression it may also mean that up to [`INFLATE_PER_CALL_BYTES`] were inflated and there is more to do: then
+    /// `used` is less than all, or [`has_more`](Self::has_more), and the caller calls again with the rest, even if that
+    /// is empty.
     /// Errors carry the close code to send: 1002, 1007, 1008 or 1009; the same error comes again if the
     /// caller reads on. After a Close the rest is thrown away unread (§1.4): `(input.len(), None)` for ever.
     #[inline]
@@ -149,20 +181,34 @@ impl MessageReader {
             Stage::Closed => return Ok((input.len(), None)),
             Stage::Failed(refusal) => return Err(refusal),
         }
-        let result = self.advance(input).and_then(|(used, found)| {
-            let event = match found {
-                None => None,
-                Some(Found::Inside(opcode, range)) => Some(name_event(opcode, Payload::Borrowed(&input[range]))?),
-                Some(Found::Kept(opcode, bytes)) => Some(name_event(opcode, Payload::Owned(bytes))?),
-            };
-            Ok((used, event))
-        });
-        match &result {
-            Ok((_, Some(Incoming::Close { .. }))) => self.end(Stage::Closed),
-            Err(refusal) => self.end(Stage::Failed(*refusal)),
-            Ok(_) => {}
+        let (used, found) = match self.advance(input) {
+            Ok((used, Some(found))) => (used, found),
+            Ok((used, None)) => return Ok((used, None)),
+            Err(refusal) => return self.fail(refusal),
+        };
+        let (opcode, payload) = match found {
+            Found::Inside(opcode, range) => (opcode, Payload::Borrowed(&input[range])),
+            Found::Kept(opcode, bytes) => (opcode, Payload::Owned(bytes)),
+        };
+        match name_event(opcode, payload) {
+            Ok(event) => {
+                if opcode == Opcode::Close {
+                    self.end(Stage::Closed);
+                }
+                Ok((used, Some(event)))
+            }
+            Err(refusal) => self.fail(refusal),
         }
-        result
+    }
+
+    /// Whether there is something to inflate that needs no more input: call [`read`](Self::read) again.
+    pub fn has_more(&self) -> bool {
+        self.message.as_ref().is_some_and(|it| it.has_more)
+    }
+
+    /// Whether a frame's payload has begun and is not complete: until then not even a pong can come.
+    pub fn is_mid_frame(&self) -> bool {
+        matches!(&self.stage, Stage::Payload(frame) if frame.taken < frame.header.length)
     }
 
     /// Whether the reader is between messages: the stream could end here and nothing would be lost.
@@ -175,10 +221,16 @@ impl MessageReader {
         matches!(self.stage, Stage::Closed | Stage::Failed(_))
     }
 
-    /// Bytes of memory held for an unfinished message.
+    /// Bytes of memory held for an unfinished message, without the inflater that it may have borrowed.
     pub fn held_bytes(&self) -> usize {
         let message = self.message.as_ref().map_or(0, |it| it.data.capacity());
         message + self.control.capacity()
+    }
+
+    #[cold]
+    fn fail<T>(&mut self, refusal: WsRefusal) -> Result<T, WsRefusal> {
+        self.end(Stage::Failed(refusal));
+        Err(refusal)
     }
 
     fn end(&mut self, stage: Stage) {
@@ -188,9 +240,10 @@ impl MessageReader {
 
     fn advance(&mut self, input: &mut [u8]) -> Result<(usize, Option<Found>), WsRefusal> {
         let mut used = 0;
+        let mut budget = INFLATE_PER_CALL_BYTES;
         loop {
             if let Stage::Header = self.stage {
-                let Some((taken, header)) = self.header.read(&input[used..], self.role)? else {
+                let Some((taken, header)) = self.header.read(&input[used..], self.role, self.inflation.rsv())? else {
                     return Ok((input.len(), None));
                 };
                 used += taken;
@@ -203,7 +256,7 @@ impl MessageReader {
                 }
                 self.begin_frame(header);
             }
-            used += self.take_payload(&mut input[used..])?;
+            used += self.take_payload(&mut input[used..], &mut budget)?;
             if !self.is_frame_complete() {
                 return Ok((used, None));
             }
@@ -217,6 +270,9 @@ impl MessageReader {
     #[inline]
     fn check_order(&self, header: &FrameHeader) -> Result<(), WsRefusal> {
         match (header.opcode, &self.message) {
+            (Opcode::Continuation, _) if header.rsv != 0 => {
+                refuse(PROTOCOL_ERROR, "RSV1 in a frame that begins no message") // RFC 7692 §6.1
+            }
             (Opcode::Continuation, None) => refuse(PROTOCOL_ERROR, "continuation of no message"),
             (Opcode::Text | Opcode::Binary, Some(_)) => {
                 refuse(PROTOCOL_ERROR, "new message before the last one was finished")
@@ -231,13 +287,19 @@ impl MessageReader {
         if header.opcode.is_control() {
             return Ok(());
         }
-        let (held, fragments) = match &self.message {
-            Some(message) => (message.data.len(), message.fragments),
-            None => (0, 0),
+        let (arrived, fragments, is_compressed) = match &self.message {
+            Some(message) => (message.arrived, message.fragments, message.is_compressed),
+            None => (0, 0, header.rsv != 0),
         };
-        let room = self.limits.max_message_bytes.saturating_sub(held);
-        if header.length > room as u64 {
-            return refuse(MESSAGE_TOO_BIG, "message is longer than max_message_bytes");
+        let mut max = self.limits.max_message_bytes as u64;
+        let mut reason = "message is longer than max_message_bytes";
+        if is_compressed {
+            // What nothing comes out of costs work all the same. A compressor makes a message longer by less than this.
+            max = max.saturating_add(max / 8 + 1024);
+            reason = "compressed message is longer than max_message_bytes allows";
+        }
+        if header.length > max.saturating_sub(arrived) {
+            return refuse(MESSAGE_TOO_BIG, reason);
         }
         // Empty fragments are free of bytes and not of work, so bytes alone do not bound a message. 1008 and
         // not 1009, because the same message in fewer pieces would be welcome: it is not too big.
@@ -249,33 +311,40 @@ impl MessageReader {
 
     fn begin_frame(&mut self, header: FrameHeader) {
         if !header.opcode.is_control() {
-            let message = self.message.get_or_insert_with(|| Message::new(header.opcode));
+            let message = self.message.get_or_insert_with(|| Box::new(Message::new(&header)));
             message.fragments += 1;
+            message.arrived += header.length; // no overflow: the limits were checked
         }
         self.stage = Stage::Payload(Frame { header, taken: 0 });
     }
 
     /// Takes what `input` has of the current frame's payload; returns how much that was.
-    fn take_payload(&mut self, input: &mut [u8]) -> Result<usize, WsRefusal> {
+    #[inline(never)] // keeps the way of whole frames short
+    fn take_payload(&mut self, input: &mut [u8], budget: &mut usize) -> Result<usize, WsRefusal> {
         let Stage::Payload(frame) = &mut self.stage else {
             return Ok(0);
         };
         let left = frame.header.length - frame.taken;
         let here = usize::try_from(left).map_or(input.len(), |left| left.min(input.len()));
         let piece = &mut input[..here];
-        unmask(piece, &frame.header, frame.taken);
-        frame.taken += here as u64;
-        match &mut self.message {
-            Some(message) if !frame.header.opcode.is_control() => {
-                message.append(piece, left, frame.header.fin)?;
-            }
-            _ => self.control.extend_from_slice(piece),
+        let mut message = self.message.as_deref_mut().filter(|_| !frame.header.opcode.is_control());
+        if let Some(message) = &mut message
+            && message.is_compressed
+        {
+            let inflater = self.inflation.inflater();
+            return inflate_payload(frame, message, inflater, piece, self.limits.max_message_bytes, budget);
         }
+        unmask(piece, &frame.header, frame.taken);
+        match message {
+            Some(message) => message.append(piece, left, frame.header.fin)?,
+            None => self.control.extend_from_slice(piece),
+        }
+        frame.taken += here as u64;
         Ok(here)
     }
 
     fn is_frame_complete(&self) -> bool {
-        matches!(&self.stage, Stage::Payload(frame) if frame.taken == frame.header.length)
+        matches!(&self.stage, Stage::Payload(frame) if frame.taken == frame.header.length) && !self.has_more()
     }
 
     /// Ends the current frame, and its message if that is the last frame.
@@ -289,16 +358,51 @@ impl MessageReader {
             return Ok(Some(Found::Kept(header.opcode, payload)));
         }
         match self.message.take_if(|_| header.fin) {
-            Some(message) => message.finish().map(Some),
+            Some(message) => {
+                if message.is_compressed && !self.inflation.finish_message() {
+                    return refuse_corrupt();
+                }
+                let opcode = message.opcode;
+                message.finish().map(|data| Some(Found::Kept(opcode, data)))
+            }
             None => Ok(None),
         }
     }
 }
 
-/// Where in the input an unfragmented frame's payload lies, if all of it does.
+/// Inflates what `payload` has of the current frame, as far as `budget` goes; returns how much of `payload` that was.
+#[inline(never)]
+fn inflate_payload(
+    frame: &mut Frame,
+    message: &mut Message,
+    inflater: Option<&mut Inflater>,
+    payload: &mut [u8],
+    max_bytes: usize,
+    budget: &mut usize,
+) -> Result<usize, WsRefusal> {
+    let Some(inflater) = inflater else {
+        return refuse(PROTOCOL_ERROR, "compressed message without an agreement"); // the header was refused before
+    };
+    let mut used = 0;
+    while used < payload.len() || message.has_more {
+        let rest = payload.len() - used;
+        let piece = &mut payload[used..][..rest.min(INFLATE_PIECE_BYTES)];
+        unmask(piece, &frame.header, frame.taken);
+        let taken = message.inflate(inflater, piece, max_bytes, budget)?;
+        unmask(&mut piece[taken..], &frame.header, frame.taken + taken as u64);
+        frame.taken += taken as u64;
+        used += taken;
+        if *budget == 0 {
+            break;
+        }
+    }
+    Ok(used)
+}
+
+/// Where in the input an unfragmented frame's payload lies, if all of it does and it is not compressed.
 #[inline]
 fn whole_payload(header: &FrameHeader, rest: Range<usize>) -> Option<Range<usize>> {
-    let is_whole = header.fin && header.opcode != Opcode::Continuation;
+    let is_whole = header.fin && header.opcode != Opcode::Continuation && header.rsv == 0;
     let length = usize::try_from(header.length).ok()?;
     (is_whole && length <= rest.len()).then(|| rest.start..rest.start + length)
 }
@@ -352,7 +456,7 @@ fn refuse<T>(code: u16, reason: &'static str) -> Result<T, WsRefusal> {
 #[derive(Debug)]
 struct HalfHeader {
     bytes: [u8; MAX_HEADER_BYTES],
-    length: usize,
+    length: u8,
 }
 
 impl HalfHeader {
@@ -363,89 +467,31 @@ impl HalfHeader {
     /// Decodes a header from what is kept and the front of `input`; returns the bytes used of `input`.
     /// `None`: all of `input` is kept.
     #[inline]
-    fn read(&mut self, input: &[u8], role: Role) -> Result<Option<(usize, FrameHeader)>, WsRefusal> {
+    fn read(&mut self, input: &[u8], role: Role, rsv: u8) -> Result<Option<(usize, FrameHeader)>, WsRefusal> {
         if self.length > 0 {
-            return self.read_on(input, role);
+            return self.read_on(input, role, rsv);
         }
-        let found = decode_header(input, role)?;
+        let found = decode_extended_header(input, role, rsv)?;
         if found.is_none() {
             // An incomplete header is shorter than the longest one.
             self.bytes[..input.len()].copy_from_slice(input);
-            self.length = input.len();
+            self.length = input.len() as u8;
         }
         Ok(found)
     }
 
     /// Byte by byte: at most 13 times, and it never takes a byte that belongs to the payload.
     #[cold]
-    fn read_on(&mut self, input: &[u8], role: Role) -> Result<Option<(usize, FrameHeader)>, WsRefusal> {
+    fn read_on(&mut self, input: &[u8], role: Role, rsv: u8) -> Result<Option<(usize, FrameHeader)>, WsRefusal> {
         for (index, &byte) in input.iter().enumerate() {
-            self.bytes[self.length] = byte;
+            let length = usize::from(self.length);
+            self.bytes[length] = byte;
             self.length += 1;
-            if let Some((_, header)) = decode_header(&self.bytes[..self.length], role)? {
+            if let Some((_, header)) = decode_extended_header(&self.bytes[..=length], role, rsv)? {
                 self.length = 0;
                 return Ok(Some((index + 1, header)));
             }
         }
         Ok(None)
-    }
-}
-
-/// A message that is being collected.
-#[derive(Debug)]
-struct Message {
-    opcode: Opcode,
-    data: Vec<u8>,
-    /// How much of `data` is known to be UTF-8: all but the up to three bytes of a character whose rest is
-    /// still to come. Only for text.
-    checked: usize,
-    fragments: u32,
-}
-
-impl Message {
-    const fn new(opcode: Opcode) -> Self {
-        Self { opcode, data: Vec::new(), checked: 0, fragments: 0 }
-    }
-
-    /// `left`: what the frame still had to bring, `piece` included.
-    fn append(&mut self, piece: &[u8], left: u64, fin: bool) -> Result<(), WsRefusal> {
-        self.make_room(piece.len(), left, fin);
-        self.data.extend_from_slice(piece);
-        if self.opcode == Opcode::Text {
-            self.check_text()?;
-        }
-        Ok(())
-    }
-
-    /// Room grows with what has arrived, never with what was announced: at least doubled each time, so that
-    /// many small pieces stay linear, and exactly to the end where the end is known.
-    fn make_room(&mut self, arrived: usize, left: u64, fin: bool) {
-        if self.data.capacity() - self.data.len() >= arrived {
-            return;
-        }
-        let ahead = arrived.max(self.data.len()).max(FIRST_ROOM_BYTES);
-        let ahead = usize::try_from(left).map_or(ahead, |left| ahead.min(left));
-        if fin {
-            self.data.reserve_exact(ahead);
-        } else {
-            self.data.reserve(ahead);
-        }
-    }
-
-    /// §8.1, at once and not at the end: otherwise one bad byte could be followed by 16 MiB that we read in vain.
-    fn check_text(&mut self) -> Result<(), WsRefusal> {
-        match simdutf8::compat::from_utf8(&self.data[self.checked..]) {
-            Ok(_) => self.checked = self.data.len(),
-            Err(error) if error.error_len().is_none() => self.checked += error.valid_up_to(),
-            Err(_) => return refuse(INVALID_PAYLOAD, "text message is not UTF-8"),
-        }
-        Ok(())
-    }
-
-    fn finish(self) -> Result<Found, WsRefusal> {
-        if self.opcode == Opcode::Text && self.checked < self.data.len() {
-            return refuse(INVALID_PAYLOAD, "text message ends inside a UTF-8 character");
-        }
-        Ok(Found::Kept(self.opcode, self.data))
     }
 }

@@ -174,7 +174,7 @@ const ANSWER: Answer = Answer {
 
 fn answer(answer: Answer) -> Result<Option<String>, AnswerRefusal> {
     let offered = names(&["v1", "v2"]);
-    check_answer(&answer, KEY, &offered).map(|it| it.map(str::to_owned))
+    check_answer(&answer, KEY, &offered, None).map(|it| it.protocol.map(str::to_owned))
 }
 
 #[test]

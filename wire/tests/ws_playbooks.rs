@@ -4,6 +4,7 @@
 //! # comment
 //! role client                what we are (server unless said; must come first)
 //! limit max_message_bytes 10
+//! deflate context           permessage-deflate was agreed on, with context takeover; without: `deflate`
 //! > 81 02 68 69    a frame   hex bytes as one input; the mask is added if we are a server
 //! + 6c*3           more      the same frame's payload goes on: three times 6c, in another input
 //! ! 81 02          raw       bytes as they are, no mask added
@@ -18,6 +19,7 @@ mod ws_events;
 use std::fs;
 use std::path::Path;
 
+use wire::ws_deflate::{DeflateParams, InflaterPool};
 use wire::ws_frame::Role;
 use wire::ws_message::{MessageLimits, MessageReader};
 use ws_events::{Event, read_inputs};
@@ -44,14 +46,21 @@ struct Playbook {
     name: String,
     role: Role,
     limits: MessageLimits,
+    /// Whether context is kept, if messages may be compressed.
+    deflate: Option<bool>,
     /// Each input with the events expected right after it.
     steps: Vec<(Vec<u8>, Vec<String>)>,
 }
 
 impl Playbook {
     fn parse(name: &str, text: &str) -> Self {
-        let mut book =
-            Self { name: name.to_owned(), role: Role::Server, limits: MessageLimits::default(), steps: Vec::new() };
+        let mut book = Self {
+            name: name.to_owned(),
+            role: Role::Server,
+            limits: MessageLimits::default(),
+            deflate: None,
+            steps: Vec::new(),
+        };
         let mut taken = 0; // of the payload of the frame being written
         for line in text.lines().map(str::trim).filter(|it| !it.is_empty() && !it.starts_with('#')) {
             let (mark, rest) = line.split_once(' ').unwrap_or((line, ""));
@@ -73,6 +82,7 @@ impl Playbook {
                 }
                 "role" => book.role = parse_role(rest),
                 "limit" => book.set_limit(rest),
+                "deflate" => book.deflate = Some(rest == "context"),
                 _ => panic!("{name}: what is {line:?}?"),
             }
         }
@@ -117,7 +127,16 @@ impl Playbook {
     }
 
     fn reader(&self) -> MessageReader {
-        MessageReader::new(self.role, self.limits)
+        let Some(keeps_context) = self.deflate else {
+            return MessageReader::new(self.role, self.limits);
+        };
+        let params = DeflateParams {
+            server_no_context_takeover: !keeps_context,
+            client_no_context_takeover: !keeps_context,
+            server_max_window_bits: 15,
+            client_max_window_bits: 15,
+        };
+        MessageReader::with_deflate(self.role, self.limits, &params, InflaterPool::new())
     }
 
     fn play(&self) {

@@ -5,7 +5,13 @@ mod ws_events;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use wire::ws_close::{decode_close, encode_close, is_sendable};
-use wire::ws_frame::{MAX_HEADER_BYTES, Opcode, Role, apply_mask, decode_header, encode_frame, encode_header};
+use wire::ws_deflate::{
+    DeflateOptions, DeflateParams, Deflater, InflaterPool, accept_extensions, check_agreement, check_extensions,
+};
+use wire::ws_frame::{
+    MAX_HEADER_BYTES, Opcode, RSV1, Role, apply_mask, decode_header, encode_extended_header, encode_frame,
+    encode_header,
+};
 use wire::ws_handshake::{Offer, accept_offer};
 use wire::ws_message::{MessageLimits, MessageReader};
 use ws_events::{Event, read_inputs};
@@ -106,6 +112,99 @@ fn frame_like_bytes() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
+/// A message that is compressed and cut into fragments; texts that have something to gain from it, too.
+#[derive(Clone, Debug)]
+struct Squeezed {
+    event: Event,
+    is_compressed: bool,
+    cuts: Vec<usize>,
+}
+
+fn squeezed() -> impl Strategy<Value = Squeezed> {
+    let text = ("\\PC{0,12}", 0..200usize).prop_map(|(text, times)| Event::Text(text.repeat(times)));
+    let binary = vec(any::<u8>(), 0..300).prop_map(Event::Binary);
+    (prop_oneof![text, binary], any::<bool>(), vec(0..40usize, 0..4))
+        .prop_map(|(event, is_compressed, cuts)| Squeezed { event, is_compressed, cuts })
+}
+
+fn deflating_reader(role: Role, keeps_context: bool) -> MessageReader {
+    let params = DeflateParams {
+        server_no_context_takeover: !keeps_context,
+        client_no_context_takeover: !keeps_context,
+        server_max_window_bits: 15,
+        client_max_window_bits: 15,
+    };
+    let limits = MessageLimits { max_message_bytes: 8192, max_fragments: 8 };
+    MessageReader::with_deflate(role, limits, &params, InflaterPool::new())
+}
+
+fn encode_squeezed(
+    out: &mut Vec<u8>,
+    message: &Squeezed,
+    deflater: &mut Deflater,
+    mask: Option<[u8; 4]>,
+    between: &[u8],
+) {
+    let (opcode, payload) = match &message.event {
+        Event::Text(text) => (Opcode::Text, text.as_bytes()),
+        Event::Binary(bytes) => (Opcode::Binary, &bytes[..]),
+        _ => return,
+    };
+    let mut compressed = Vec::new();
+    let mut rest = if message.is_compressed {
+        deflater.compress(payload, &mut compressed);
+        &compressed[..]
+    } else {
+        payload
+    };
+    for index in 0..=message.cuts.len() {
+        let cut = message.cuts.get(index).map_or(rest.len(), |&cut| cut.min(rest.len()));
+        let (piece, after) = rest.split_at(cut);
+        let fin = index == message.cuts.len();
+        let (opcode, rsv) = if index == 0 { (opcode, RSV1) } else { (Opcode::Continuation, 0) };
+        let rsv = if message.is_compressed { rsv } else { 0 };
+        encode_extended_header(out, fin, rsv, opcode, piece.len() as u64, mask);
+        let start = out.len();
+        out.extend_from_slice(piece);
+        if let Some(key) = mask {
+            apply_mask(&mut out[start..], key, 0);
+        }
+        out.extend_from_slice(if fin { b"" } else { between });
+        rest = after;
+    }
+}
+
+/// Deflate blocks of all kinds, whole and broken, in frames with RSV1.
+fn deflate_like_bytes() -> impl Strategy<Value = Vec<u8>> {
+    let block = prop_oneof![
+        Just(vec![0x00, 0x00, 0x00, 0xff, 0xff]),
+        Just(vec![0x03, 0x00]),
+        Just(vec![0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]),
+        Just(vec![0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]),
+        Just(vec![0xf2, 0x00, 0x11, 0x00, 0x00]),
+        Just(vec![0x00, 0x02, 0x00, 0xfd, 0xff, 0xc3, 0xa9]),
+        Just(vec![0x00]),
+        "[ab]{0,9}".prop_map(|text| {
+            let mut out = Vec::new();
+            Deflater::new(6, 15).compress(text.repeat(2000).as_bytes(), &mut out);
+            out.extend([0x00, 0x00, 0xff, 0xff]);
+            out
+        }),
+        vec(any::<u8>(), 0..6),
+    ];
+    let first = proptest::sample::select(vec![0xc1u8, 0xc2, 0x41, 0x42, 0x80, 0x00, 0x89, 0x81]);
+    vec((first, vec(block, 0..4)), 0..6).prop_map(|frames| {
+        let mut bytes = Vec::new();
+        for (first, blocks) in frames {
+            let mut payload = blocks.concat();
+            payload.truncate(125);
+            bytes.extend([first, payload.len() as u8]);
+            bytes.append(&mut payload);
+        }
+        bytes
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -141,6 +240,78 @@ proptest! {
     fn almost_frames_give_the_same_events_however_cut(bytes in frame_like_bytes(), sizes in vec(1..20usize, 1..6)) {
         let (whole, pieces) = read_whole_and_cut(Role::Server, &bytes, &sizes);
         prop_assert_eq!(whole, pieces);
+    }
+
+    #[test]
+    fn compressed_messages_survive_both_roles_and_any_cut(
+        role in roles(), key: [u8; 4], sent in vec(squeezed(), 0..6), ping in pings(), sizes in vec(1..50usize, 1..8),
+        keeps_context: bool, level in 1..=9u8, bits in 8..=15u8,
+    ) {
+        let mask = peer_mask(role, key);
+        let mut deflater = Deflater::new(level, bits);
+        let (mut bytes, mut between, mut expected) = (Vec::new(), Vec::new(), Vec::new());
+        encode(&mut between, &ping, &[], mask, b"");
+        for message in &sent {
+            encode_squeezed(&mut bytes, message, &mut deflater, mask, &between);
+            expected.extend(message.cuts.iter().map(|_| ping.clone()));
+            expected.push(message.event.clone());
+            if !keeps_context {
+                deflater.reset();
+            }
+        }
+        for pieces in [vec![&bytes[..]], cut(&bytes, &sizes)] {
+            let mut reader = deflating_reader(role, keeps_context);
+            prop_assert_eq!(&read_inputs(&mut reader, pieces), &expected);
+            prop_assert!(reader.is_empty() && reader.held_bytes() == 0);
+        }
+    }
+
+    #[test]
+    fn damaged_compression_gives_the_same_events_however_cut(
+        sent in vec(squeezed(), 1..4), sizes in vec(1..30usize, 1..8), keeps_context: bool,
+        damage in vec((any::<proptest::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut bytes = Vec::new();
+        let mut deflater = Deflater::new(6, 15);
+        for message in &sent {
+            encode_squeezed(&mut bytes, message, &mut deflater, None, b"");
+        }
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        let whole = read_inputs(&mut deflating_reader(Role::Client, keeps_context), [&bytes[..]]);
+        let pieces = read_inputs(&mut deflating_reader(Role::Client, keeps_context), cut(&bytes, &sizes));
+        prop_assert_eq!(whole, pieces);
+    }
+
+    #[test]
+    fn almost_deflate_gives_the_same_events_however_cut(
+        bytes in deflate_like_bytes(), sizes in vec(1..20usize, 1..6), keeps_context: bool,
+    ) {
+        let whole = read_inputs(&mut deflating_reader(Role::Client, keeps_context), [&bytes[..]]);
+        let pieces = read_inputs(&mut deflating_reader(Role::Client, keeps_context), cut(&bytes, &sizes));
+        prop_assert_eq!(whole, pieces);
+    }
+
+    #[test]
+    fn any_extensions_are_answered(
+        value in prop_oneof![
+            "[a-z;,=\"\\\\ \t0-9-]{0,40}",
+            "permessage-deflate(; ?(server|client)_(max_window_bits|no_context_takeover)(=\"?[0-9]{1,2}\"?)?){0,4}",
+            "\\PC{0,20}",
+        ],
+        context_takeover: bool, window_bits in 9..=15u8,
+    ) {
+        let options = DeflateOptions { context_takeover, window_bits, ..DeflateOptions::default() };
+        let values: [&[u8]; 1] = [value.as_bytes()];
+        let found = accept_extensions(&values, &options);
+        prop_assert_eq!(check_extensions(&values).is_err(), found.is_err());
+        if let Ok(Some(agreement)) = found {
+            prop_assert!(agreement.params.server_max_window_bits <= window_bits);
+            prop_assert_eq!(check_extensions(&[agreement.answer.as_bytes()]), Ok(()));
+        }
+        let _ = check_agreement(&values, Some(&options));
     }
 
     #[test]
