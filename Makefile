@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYO3_PYTHON := $(CURDIR)/$(BIN)/python
 RUST_SOURCES := $(shell find wire core -name '*.rs' -not -path '*/tests/*' 2>/dev/null) $(wildcard Cargo.* */Cargo.toml)
-PYTHON_SOURCES := python tests examples tools bench
+PYTHON_SOURCES := python tests examples tools bench conformance
 # core's tests are programs that embed Python, so they must find its library (pyenv and conda keep it to themselves).
 CARGO_TEST = LD_LIBRARY_PATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_config_var("LIBDIR"))')" cargo test
 

@@ -81,11 +81,11 @@ def test_missing_call_is_404_and_websocket_only_is_left_to_native(core: FakeCore
     core.request(number_of(headers_only))
     assert answers(core) == [(404, "404 Not Found\n")]
     server = start({"on_ws_open": print})
-    assert core.configs[number_of(server)]["routes"] == [("/", True, 4, None)]
+    assert core.configs[number_of(server)]["routes"] == [("/", True, 4, None, None)]
 
 
 def test_call_only_wants_no_handshakes_and_no_heads(core: FakeCore) -> None:
-    assert core.configs[number_of(start(Hello()))]["routes"] == [("/", True, 2, None)]
+    assert core.configs[number_of(start(Hello()))]["routes"] == [("/", True, 2, None, None)]
 
 
 def test_on_headers_guards(core: FakeCore) -> None:
@@ -106,6 +106,69 @@ def test_websocket_echo(core: FakeCore) -> None:
     assert core.said("send") == [(number, "x")]
 
 
+WEBSOCKETS: dict[str, Any] = {
+    "subprotocols": ["chat.v2", "chat"],
+    "requires_subprotocol": True,
+    "deflate": portico.Deflate(level=1, window_bits=12, min_bytes=0, context_takeover=True),
+    "slow_client": "drop_oldest",
+}
+WEBSOCKETS_SPEC = (("chat.v2", "chat"), True, (1, 12, 0, True), 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "spec"),
+    [
+        ({}, None),
+        ({"deflate": False, "subprotocols": [], "slow_client": "close"}, None),
+        ({"deflate": True}, ((), False, (6, 15, 860, False), 0)),
+        ({"slow_client": "drop_new"}, ((), False, None, 1)),
+        (WEBSOCKETS, WEBSOCKETS_SPEC),
+    ],
+)
+def test_websocket_options_reach_the_apps_route_only(core: FakeCore, options: Any, spec: Any) -> None:
+    server = start({"on_ws_open": print}, inline={"/x": ("text/plain", "x")}, **options)
+    assert [route[4] for route in core.configs[number_of(server)]["routes"]] == [spec, None]
+
+
+def test_every_way_to_start_takes_websocket_options(core: FakeCore, tmp_path: Path) -> None:
+    app = {"on_ws_open": print}
+    portico.start_pipe_server(tmp_path / "s", None, app, True, **WEBSOCKETS)
+    listen = core.listen
+
+    def interrupt(address: Any, config: Any) -> Any:
+        found = listen(address, config)
+        core.open(found[0])
+        return found
+
+    core.listen = interrupt  # type: ignore[method-assign]
+    portico.run_server("::1", 0, {"on_ws_open": lambda ws: portico.interrupt()}, quiet=True, **WEBSOCKETS)
+    assert [config["routes"] for config in core.configs.values()] == [[("/", True, 4, None, WEBSOCKETS_SPEC)]] * 2
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"deflate": 6}, TypeError, r"deflate must be True, False or portico\.Deflate.*got 6"),
+        ({"deflate": None}, TypeError, "got None"),
+        ({"subprotocols": "chat"}, TypeError, "list of names; got 'chat'"),
+        ({"requires_subprotocol": True}, ValueError, "needs subprotocols"),
+        ({"slow_client": "drop"}, ValueError, "'close', 'drop_new', 'drop_oldest'; got 'drop'"),
+        ({"compression": True}, TypeError, "compression"),
+    ],
+)
+def test_websocket_options_are_checked(core: FakeCore, options: Any, error: Any, says: str) -> None:
+    with pytest.raises(error, match=says):
+        start({"on_ws_open": print}, **options)
+    with pytest.raises(error, match=says):
+        portico.run_server("127.0.0.1", 0, {"on_ws_open": print}, **options)
+    assert portico.list_servers() == []
+
+
+def test_websocket_options_of_an_app_without_websockets_are_refused(core: FakeCore) -> None:
+    with pytest.raises(ValueError, match="takes no WebSockets"):
+        start(Hello(), deflate=True)
+
+
 def test_inline_answers_become_native_routes(core: FakeCore) -> None:
     inline: Any = {
         "/": ("text/html", "<p>é"),
@@ -114,9 +177,9 @@ def test_inline_answers_become_native_routes(core: FakeCore) -> None:
     }
     server = start(Hello(), inline=inline)
     assert core.configs[number_of(server)]["routes"][1:] == [
-        ("/", False, 0, (200, [("Content-Type", "text/html")], "<p>é".encode())),
-        ("/b", False, 0, (200, [("Content-Type", "application/octet-stream")], b"\0")),
-        ("/r", False, 0, (410, [("A", "1"), ("A", "2")], b"gone")),
+        ("/", False, 0, (200, [("Content-Type", "text/html")], "<p>é".encode()), None),
+        ("/b", False, 0, (200, [("Content-Type", "application/octet-stream")], b"\0"), None),
+        ("/r", False, 0, (410, [("A", "1"), ("A", "2")], b"gone"), None),
     ]
     for bad, error in (({"x": ("a", b"")}, ValueError), ({"/x": b"abc"}, TypeError), ({"/x": (b"a", b"")}, TypeError)):
         with pytest.raises(error):

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import gc
 import logging
-import time
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+import conversation
+from conversation import SITE, run
 from portico import Response, SendResult
 from portico.dispatch import Site
 from portico.home import Home, current_home
 from portico.routes import Route
 from portico.testing import FakeCore
 
-DEADLINE_S = 10
-SITE = 1000
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 ERROR_500 = (500, None, TEXT, "500 Internal Server Error\n")
 
@@ -34,22 +34,9 @@ def home(cores: list[FakeCore]) -> Home:
 
 
 @pytest.fixture
-def serve(home: Home) -> Callable[..., None]:
+def serve(home: Home) -> Callable[..., Home]:
     """Make one route the whole server."""
-
-    def serve(**route: Any) -> None:
-        home.dispatcher.sites[SITE] = Site([Route(prefix=True, **route)], ("127.0.0.1", 80), lambda: None)
-
-    return serve
-
-
-def run(home: Home, until: Callable[[], bool] | None = None) -> int:
-    ran = home.turn(0)
-    deadline = time.monotonic() + DEADLINE_S
-    while until is not None and not until():
-        assert time.monotonic() < deadline
-        ran += home.turn(0.01)
-    return ran
+    return conversation.serve
 
 
 # HTTP
@@ -365,6 +352,106 @@ def test_failing_coroutine_listener_closes(home: Home, core: FakeCore, serve: An
     run(home, lambda: core.said("close") == [(number, 1011, "")])
 
 
+def test_message_counts_in_bytes_until_its_coroutine_has_finished(home: Home, core: FakeCore, serve: Any) -> None:
+    gates: list[asyncio.Event] = []
+
+    async def hear(ws: Any, data: Any) -> None:
+        gates.append(asyncio.Event())
+        await gates[-1].wait()
+
+    serve(on_message=hear)
+    number = core.open(SITE)
+    for message in (b"12345", "12", "äö€", "", b""):
+        core.message(number, message)
+    run(home, lambda: len(gates) == 5)
+    assert (core.held, core.held_bytes) == ({number: 5}, {number: 5 + 2 + 7})
+    for gate in gates:
+        home._private.loop.call_soon(gate.set)  # type: ignore[union-attr]
+    run(home, lambda: core.held == {number: 0})
+    assert core.held_bytes == {number: 0}
+
+
+def test_other_events_count_no_bytes(home: Home, core: FakeCore, serve: Any) -> None:
+    async def forever(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    serve(on_request=forever, on_open=forever, on_close=forever)
+    request, socket = core.request(SITE), core.open(SITE)
+    core.closed(socket)
+    run(home, lambda: core.held == {request: 1, socket: 2})
+    assert core.held_bytes == {request: 0, socket: 0}
+
+
+def test_size_is_not_asked_for_when_nothing_goes_on(
+    home: Home, core: FakeCore, serve: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(message: Any) -> int:
+        raise AssertionError
+
+    monkeypatch.setattr("portico.dispatch.byte_size", fail)
+    serve(on_message=lambda ws, data: (ws.send(data), "ignored"))
+    number = core.open(SITE)
+    core.message(number, "x")
+    run(home)
+    assert core.commands == [("send", number, "x")]
+
+
+def test_awaitable_that_cannot_start_is_released(home: Home, core: FakeCore, serve: Any) -> None:
+    class Broken:
+        def __await__(self) -> Any:
+            """Never awaited: the loop refuses it."""
+
+    def fail(awaitable: Any) -> Any:
+        raise TypeError("not this one")
+
+    home.dispatcher._spawn = fail
+    serve(on_message=lambda ws, data: Broken())
+    number = core.open(SITE)
+    core.message(number, "four")
+    run(home)
+    assert core.held == core.held_bytes == {number: 0}
+    assert core.said("close") == [(number, 1011, "")]
+
+
+@pytest.mark.parametrize("subprotocol", [None, "chat"])
+def test_subprotocol_is_told(home: Home, core: FakeCore, serve: Any, subprotocol: str | None) -> None:
+    told: list[Any] = []
+    serve(on_open=lambda ws: told.append((ws.subprotocol, ws.request.path, ws.request.server)))
+    core.open(SITE, "/a", subprotocol=subprotocol)
+    run(home)
+    assert told == [(subprotocol, "/a", ("127.0.0.1", 80))]
+
+
+def test_sockets_of_one_route_and_subprotocol_share_what_they_can(home: Home, core: FakeCore, serve: Any) -> None:
+    serve(on_message=lambda ws, data: ws.send(f"{ws.subprotocol} {data}"))
+    numbers = [core.open(SITE, subprotocol=name) for name in ("a", "b", "a", None)]
+    for number in numbers:
+        core.message(number, "x")
+    run(home)
+    assert core.said("send") == list(zip(numbers, ("a x", "b x", "a x", "None x"), strict=True))
+    links = [home.dispatcher.sockets[number]._link for number in numbers]
+    assert links[0] is links[2] and len(set(map(id, links))) == 3
+
+
+def test_closed_socket_is_freed_at_once(home: Home, core: FakeCore, serve: Any) -> None:
+    sockets: list[Any] = []
+
+    def on_open(ws: Any) -> None:
+        sockets.append(weakref.ref(ws))
+        ws.on_message(lambda binary, message: ws.send(message))
+        ws.on_drain(lambda: ws.send("more"))
+        ws.on_close(lambda: ws.close_code)
+
+    serve(on_open=on_open, on_message=lambda ws, data: None, on_close=lambda ws: None)
+    gc.disable()
+    try:
+        core.closed(core.open(SITE))
+        run(home)
+        assert sockets[0]() is None
+    finally:
+        gc.enable()
+
+
 def test_messages_wait_for_a_coroutine_open(home: Home, core: FakeCore, serve: Any) -> None:
     log: list[Any] = []
     gates: list[asyncio.Event] = []
@@ -382,11 +469,13 @@ def test_messages_wait_for_a_coroutine_open(home: Home, core: FakeCore, serve: A
     run(home)
     assert log == []
     assert core.held == {number: 3}  # the coroutine and two messages count against the inbox
+    assert core.held_bytes == {number: 2}
     home._private.loop.call_soon(gates[0].set)  # type: ignore[union-attr]
     run(home, lambda: log == ["opened", "a", "b"])
     core.message(number, "c")
     run(home, lambda: log[-1] == "c")
-    assert core.held == {number: 0}
+    assert core.held == core.held_bytes == {number: 0}
+    assert home.dispatcher.sockets[number]._extras is None
 
 
 def test_coroutine_open_that_waits_for_messages_gets_them(home: Home, core: FakeCore, serve: Any) -> None:

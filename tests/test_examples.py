@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from websockets.sync.client import connect
+from websockets.sync.client import ClientConnection, connect
 
 from ctrl_c import end_by_ctrl_c
 
@@ -74,6 +74,30 @@ def test_chat_tells_everybody_what_one_says() -> None:
                 heard = [str(ws.recv(timeout=DEADLINE_S)) for ws in (first, second)]
                 assert heard[0] == heard[1] and heard[0].endswith(": hello")
             assert "has left" in str(first.recv(timeout=DEADLINE_S))
+        end_by_ctrl_c(process)
+
+
+def test_topics_reach_their_members_only() -> None:
+    with running("topics.py") as (url, process):
+        with (
+            connect(ws_url(url), open_timeout=DEADLINE_S) as first,
+            connect(ws_url(url), open_timeout=DEADLINE_S) as second,
+            connect(ws_url(url), open_timeout=DEADLINE_S) as third,
+        ):
+
+            def say(ws: ClientConnection, message: str) -> str:
+                ws.send(message)
+                return str(ws.recv(timeout=DEADLINE_S))
+
+            assert say(first, "+news") == "news: 1"
+            assert say(second, "+news") == "news: 2"
+            assert say(third, "news Rain!") == "2 heard it"
+            assert [ws.recv(timeout=DEADLINE_S) for ws in (first, second)] == ["Rain!", "Rain!"]
+            assert say(first, "news Sun!") == "1 heard it"  # itself excluded
+            assert second.recv(timeout=DEADLINE_S) == "Sun!"
+            assert say(first, "-news") == "news: 1"
+            assert say(second, "-news") == "nobody listens"
+            assert say(third, "news Snow!") == "0 heard it"
         end_by_ctrl_c(process)
 
 

@@ -1,4 +1,4 @@
-"""Route and Limits: values that refuse nonsense early."""
+"""Route, Deflate and Limits: values that refuse nonsense early."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from portico import Limits
+from portico import Deflate, Limits
 from portico.routes import Route
 
 
@@ -74,3 +74,94 @@ def test_any_websocket_callable_wants_handshakes() -> None:
     assert not Route(on_request=print).wants_websocket
     for name in ("on_open", "on_message", "on_close"):
         assert Route(**{name: print}).wants_websocket  # type: ignore[arg-type]
+
+
+def test_subprotocols_are_kept_in_order_and_cannot_change() -> None:
+    names = ["v2.chat", "!#$%&'*+-.^_`|~09azAZ"]
+    route = Route(on_open=print, subprotocols=names)
+    names.clear()
+    assert route.subprotocols == ("v2.chat", "!#$%&'*+-.^_`|~09azAZ")
+    assert not route.requires_subprotocol
+    assert Route(on_open=print, subprotocols=["a"], requires_subprotocol=True).requires_subprotocol
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "says"),
+    [
+        ("chat", TypeError, "list of names; got 'chat'"),
+        ({"chat"}, TypeError, "list of names"),
+        (None, TypeError, "list of names"),
+        (7, TypeError, "list of names"),
+        ([b"chat"], TypeError, "must be a str, not bytes"),
+        ([None], TypeError, "must be a str, not NoneType"),
+        ([""], ValueError, "got ''"),
+        (["a b"], ValueError, "got 'a b'"),
+        (["a,b"], ValueError, "got 'a,b'"),
+        (["a\n"], ValueError, "letters, digits"),
+        (["é"], ValueError, "got 'é'"),
+        (["a", "b", "a"], ValueError, "'a' is there twice"),
+    ],
+)
+def test_subprotocols_that_no_header_could_carry_are_refused(names: Any, error: Any, says: str) -> None:
+    with pytest.raises(error, match=says):
+        Route(on_open=print, subprotocols=names)
+
+
+def test_required_subprotocol_must_exist() -> None:
+    with pytest.raises(ValueError, match="every client would be refused"):
+        Route(on_open=print, requires_subprotocol=True)
+    with pytest.raises(ValueError, match="requires_subprotocol must be True or False; got 1"):
+        Route(on_open=print, subprotocols=["a"], requires_subprotocol=1)  # type: ignore[arg-type]
+
+
+def test_deflate_is_off_unless_told() -> None:
+    assert Route(on_open=print).deflate is None
+    assert dataclasses.astuple(Deflate()) == (6, 15, 860, False)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Deflate().level = 1  # type: ignore[misc]
+    wrong: list[Any] = [True, False, 6, "deflate", Deflate]
+    for deflate in wrong:
+        with pytest.raises(TypeError, match="must be a Deflate or None; got"):
+            Route(on_open=print, deflate=deflate)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("level", 0, "level must be a whole number, from 1 to 9; got 0"),
+        ("level", 10, "from 1 to 9"),
+        ("level", True, "from 1 to 9"),
+        ("level", "6", "got '6'"),
+        ("level", None, "got None"),
+        ("window_bits", 8, "window_bits must be a whole number, from 9 to 15; got 8"),
+        ("window_bits", 16, "from 9 to 15"),
+        ("window_bits", 15.0, "from 9 to 15"),
+        ("min_bytes", -1, "min_bytes must be a whole number, at least 0; got -1"),
+        ("min_bytes", None, "at least 0"),
+        ("context_takeover", 1, "context_takeover must be True or False; got 1"),
+        ("context_takeover", None, "True or False"),
+    ],
+)
+def test_nonsense_about_deflate_is_refused_by_name(name: str, value: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Deflate(**{name: value})
+
+
+@pytest.mark.parametrize("value", ["drop", "", None, 0, True, ["close"]])
+def test_slow_client_is_one_of_three(value: Any) -> None:
+    assert Route(on_open=print).slow_client == "close"
+    with pytest.raises(ValueError, match="one of 'close', 'drop_new', 'drop_oldest'; got"):
+        Route(on_open=print, slow_client=value)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"subprotocols": ["a"]}, {"deflate": Deflate()}, {"slow_client": "drop_new"}],
+    ids=lambda o: next(iter(o)),
+)
+def test_websocket_options_need_websockets(options: Any) -> None:
+    for callback in ("on_open", "on_message", "on_close"):
+        Route(**{callback: print}, **options)
+    for other in ({"on_request": print}, {"inline": (200, [], b"")}):
+        with pytest.raises(ValueError, match="route '/' takes no WebSockets"):
+            Route(**other, **options)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import portico
-from portico.routes import Route
+from portico.routes import Deflate, Route
 from portico.server import Server
 from portico.testing import FakeCore, number_of
 
@@ -194,10 +194,31 @@ def test_routes_say_what_they_want(core: FakeCore) -> None:
     ]
     server = Server(routes, ("127.0.0.1", 0)).start()
     assert config(core, server)["routes"] == [
-        ("/", True, 3, None),
-        ("/ws", False, 4, None),
-        ("/fixed", False, 0, inline),
+        ("/", True, 3, None, None),
+        ("/ws", False, 4, None, None),
+        ("/fixed", False, 0, inline, None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("options", "spec"),
+    [
+        ({}, None),
+        ({"subprotocols": ["b", "a"]}, (("b", "a"), False, None, 0)),
+        ({"subprotocols": ("a",), "requires_subprotocol": True}, (("a",), True, None, 0)),
+        ({"deflate": Deflate()}, ((), False, (6, 15, 860, False), 0)),
+        (
+            {"deflate": Deflate(level=9, window_bits=9, min_bytes=0, context_takeover=True)},
+            ((), False, (9, 9, 0, True), 0),
+        ),
+        ({"slow_client": "close"}, None),
+        ({"slow_client": "drop_new"}, ((), False, None, 1)),
+        ({"slow_client": "drop_oldest"}, ((), False, None, 2)),
+    ],
+)
+def test_routes_say_how_their_websockets_work(core: FakeCore, options: Any, spec: Any) -> None:
+    server = Server([Route(on_open=print, **options)], ("127.0.0.1", 0)).start()
+    assert config(core, server)["routes"] == [("/", False, 4, None, spec)]
 
 
 # Life

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
 from portico import SendResult, _core
-from portico.request import Request
 from portico.routes import Route
 from portico.testing import FakeCore, request_parts
-from portico.websocket import WebSocket
+from portico.websocket import Link, WebSocket
 
 NUMBER = 7
 
@@ -24,8 +24,8 @@ def seam() -> FakeCore:
 
 @pytest.fixture
 def ws(seam: FakeCore) -> WebSocket:
-    request = Request(request_parts(1, "/chat?a=1", is_websocket=True), ("127.0.0.1", 80))
-    return WebSocket(NUMBER, seam, request, Route(on_open=print))  # type: ignore[arg-type]
+    link = Link(seam, Route(on_open=print), ("127.0.0.1", 80), None)  # type: ignore[arg-type]
+    return WebSocket(NUMBER, link, request_parts(1, "/chat?a=1", is_websocket=True))
 
 
 def test_results_have_the_seams_numbers() -> None:
@@ -92,13 +92,26 @@ def test_registering_is_a_decorator_and_wants_a_function(ws: WebSocket) -> None:
         """Never called here."""
 
     assert callable(hear)
-    assert ws.on_close(print) is print
-    for register in (ws.on_message, ws.on_close):
+    assert ws.on_close(print) is ws.on_drain(print) is print
+    for register in (ws.on_message, ws.on_close, ws.on_drain):
         with pytest.raises(TypeError, match="needs a function"):
             register("x")  # type: ignore[type-var]
 
 
+def test_request_is_made_once_and_only_if_somebody_looks(ws: WebSocket) -> None:
+    assert isinstance(ws._request, tuple)
+    assert ws.request is ws.request
+    assert (ws.request.path, ws.request.query["a"], ws.request.server) == ("/chat", "1", ("127.0.0.1", 80))
+
+
+def test_idle_socket_holds_next_to_nothing(ws: WebSocket) -> None:
+    # Ten thousand of them wait. Whatever is added here is paid for ten thousand times: see `Link` and `Extras`.
+    assert sys.getsizeof(ws) <= 112
+    held = [getattr(ws, name) for name in WebSocket.__slots__ if name not in ("__weakref__", "_link", "_request")]
+    assert held == [(), None, None, NUMBER, False, ()]
+
+
 def test_attributes_cannot_be_changed(ws: WebSocket) -> None:
-    for name in ("id", "request", "is_open", "close_code", "colour"):
+    for name in ("id", "request", "is_open", "close_code", "subprotocol", "colour"):
         with pytest.raises(AttributeError):
             setattr(ws, name, 1)

@@ -7,6 +7,7 @@ use crate::http::Http;
 use crate::mailbox::{Event, Kind};
 use crate::number::Number;
 use crate::outbox::{Flushed, Outbox};
+use crate::outgoing::Compressors;
 use crate::poller::{Interest, Poller, Ready};
 use crate::reactor::{Counters, Site};
 use crate::settings::Settings;
@@ -18,8 +19,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-/// A connection reads at most this much before others have their turn.
-pub const READ_PER_TURN_BYTES: usize = 64 * 1024;
+/// A connection reads at most this much before others have their turn: a message of 64 KiB with its header, in one piece.
+pub const READ_PER_TURN_BYTES: usize = 64 * 1024 + wire::ws_frame::MAX_HEADER_BYTES;
+/// Answers beyond this wait until the client has read some.
+pub const CHOKED_BYTES: usize = 64 * 1024;
 /// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
 /// and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Millis = 2_000;
@@ -37,11 +40,13 @@ pub struct Turn<'a> {
     pub counters: &'a mut Counters,
     /// Requests whose answer_timeout_s is over.
     pub overdue: &'a mut Vec<Number>,
+    pub compressors: &'a mut Compressors,
 }
 
+/// Boxed, so that an idle WebSocket does not carry what HTTP needs.
 pub enum Protocol {
-    Http(Http),
-    WebSocket(WebSocket),
+    Http(Box<Http>),
+    WebSocket(Box<WebSocket>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +93,10 @@ pub struct Connection {
     filed: Option<Millis>,
     /// Since when the socket takes no bytes.
     blocked_since: Option<Millis>,
+    /// What the peer had acknowledged by then.
+    acknowledged_then: i64,
+    /// Bytes that came, for ever.
+    received: u64,
 }
 
 impl Connection {
@@ -104,7 +113,7 @@ impl Connection {
             site,
             client,
             settings,
-            protocol: Protocol::Http(Http::new(now)),
+            protocol: Protocol::Http(Box::new(Http::new(now))),
             outbox: Outbox::default(),
             life: Life::Open,
             is_at_end: false,
@@ -116,6 +125,8 @@ impl Connection {
             is_detached: false,
             filed: None,
             blocked_since: None,
+            acknowledged_then: 0,
+            received: 0,
         }
     }
 
@@ -124,6 +135,27 @@ impl Connection {
     }
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()
+    }
+    /// The system took less than we had.
+    pub fn is_blocked(&self) -> bool {
+        self.blocked_since.is_some()
+    }
+    /// How many bytes the peer has taken, as far as the system knows; of a unix socket, which counts its own bookkeeping
+    /// too, only good for comparing.
+    pub fn acknowledged(&self) -> i64 {
+        self.outbox.taken() as i64 - self.stream.unacknowledged() as i64
+    }
+    /// So much waits for a peer that doesn't read that no more requests of it are answered: a few bytes each would make
+    /// the outbox grow by a page each.
+    pub fn is_choked(&self) -> bool {
+        self.is_blocked() && self.outbox.len() >= CHOKED_BYTES
+    }
+    /// Changes while a WebSocket frame goes on arriving, which may be long and holds up the pongs behind it.
+    pub fn received_of_frame(&self) -> u64 {
+        match &self.protocol {
+            Protocol::WebSocket(websocket) if websocket.is_mid_frame() => self.received,
+            _ => 0,
+        }
     }
     pub fn is_dead(&self) -> bool {
         self.life == Life::Dead
@@ -136,7 +168,11 @@ impl Connection {
     /// The poller reported it.
     pub fn on_ready(&mut self, ready: Ready, buffer: &mut [u8], turn: &mut Turn) {
         if ready.writable {
+            let was_choked = self.is_choked();
             self.flush(turn);
+            if was_choked && !self.is_choked() && self.has_input() {
+                self.make_runnable(turn);
+            }
         }
         if !ready.readable && !ready.hung_up {
             return;
@@ -156,7 +192,7 @@ impl Connection {
         self.input = input;
         if self.life != Life::Open {
             self.input = Vec::new();
-        } else if self.is_at_end && !self.is_paused() {
+        } else if self.is_at_end && !self.is_paused() && !self.is_digesting() {
             self.on_end(turn);
         } else if self.is_detached && self.wants_read() {
             self.receive(buffer, turn);
@@ -167,7 +203,10 @@ impl Connection {
         match self.stream.receive(&mut buffer[..READ_PER_TURN_BYTES]) {
             Ok(0) => self.on_end(turn),
             Ok(_) if self.life != Life::Open => {} // lingering: thrown away
-            Ok(count) => self.on_bytes(&mut buffer[..count], turn),
+            Ok(count) => {
+                self.received += count as u64;
+                self.on_bytes(&mut buffer[..count], turn);
+            }
             Err(error) if is_passing(&error) => {}
             Err(_) => self.on_failure(turn),
         }
@@ -216,7 +255,7 @@ impl Connection {
         }
         match self.protocol {
             Protocol::Http(_) => self.end_http(turn),
-            Protocol::WebSocket(_) if self.is_paused() => {} // its messages first
+            Protocol::WebSocket(_) if self.is_paused() || self.is_digesting() => {} // its messages first
             Protocol::WebSocket(_) => self.end_websocket(turn),
         }
     }
@@ -233,7 +272,7 @@ impl Connection {
     }
 
     fn on_hang_up(&mut self, turn: &mut Turn) {
-        let has_messages = matches!(self.protocol, Protocol::WebSocket(_)) && self.is_paused();
+        let has_messages = matches!(self.protocol, Protocol::WebSocket(_)) && (self.is_paused() || self.is_digesting());
         if self.life == Life::Open && has_messages {
             self.detach(turn); // they come before the end; requests that nobody will read an answer to don't
         } else {
@@ -250,9 +289,26 @@ impl Connection {
 
     /// Send what the socket takes.
     pub fn flush(&mut self, turn: &mut Turn) {
-        match self.outbox.flush(&self.stream) {
+        let flushed = self.outbox.flush(&self.stream);
+        self.note_flushed(flushed, turn);
+    }
+
+    /// Send what waits, and `payload` behind it.
+    pub fn flush_with(&mut self, payload: &[u8], turn: &mut Turn) {
+        let flushed = self.outbox.flush_with(&self.stream, payload);
+        self.note_flushed(flushed, turn);
+    }
+
+    fn note_flushed(&mut self, flushed: io::Result<Flushed>, turn: &mut Turn) {
+        match flushed {
             Ok(Flushed::All) => self.blocked_since = None,
-            Ok(Flushed::Blocked) => self.blocked_since = Some(turn.now),
+            Ok(Flushed::Blocked) => {
+                self.blocked_since = Some(turn.now);
+                self.acknowledged_then = self.acknowledged();
+                if let Some(websocket) = self.websocket() {
+                    websocket.note_blocked();
+                }
+            }
             Err(_) => self.on_failure(turn),
         }
     }
@@ -267,6 +323,12 @@ impl Connection {
     /// After every step: send, end, and tell poller and timers what is wanted now.
     pub fn settle(&mut self, turn: &mut Turn) {
         self.flush_new(turn);
+        if let Protocol::WebSocket(websocket) = &self.protocol
+            && websocket.on_empty.is_needed()
+            && self.outbox.is_empty()
+        {
+            self.on_empty(turn);
+        }
         if self.life == Life::Finishing && self.outbox.is_empty() {
             self.stream.finish();
             // Who hung up reads no answer, and would never be seen to end.
@@ -305,7 +367,7 @@ impl Connection {
 
     fn wants_read(&self) -> bool {
         match self.life {
-            Life::Open => !self.is_at_end && !self.is_paused(),
+            Life::Open => !self.is_at_end && !self.is_paused() && !self.is_digesting(),
             Life::Finishing | Life::Dead => false,
             Life::Lingering(_) => true,
         }
@@ -314,9 +376,17 @@ impl Connection {
     /// Reading waits for Python.
     fn is_paused(&self) -> bool {
         match &self.protocol {
-            Protocol::Http(http) => http.is_waiting() && self.input.len() >= crate::http::PIPELINE_BYTES,
+            Protocol::Http(http) => {
+                http.is_waiting() && self.input.len() >= crate::http::PIPELINE_BYTES || self.is_choked()
+            }
             Protocol::WebSocket(websocket) => websocket.is_paused(&self.settings.limits),
         }
+    }
+
+    /// What has been read is still being worked on, in turns with other connections.
+    fn is_digesting(&self) -> bool {
+        let Protocol::WebSocket(websocket) = &self.protocol else { return false };
+        self.is_runnable && (self.has_input() || websocket.has_more())
     }
 
     /// The timer found it filed; `at` is no longer where it is filed.
@@ -328,8 +398,11 @@ impl Connection {
             }
             return;
         }
-        if self.write_deadline().is_some_and(|deadline| deadline <= turn.now) {
+        if self.write_deadline().is_some_and(|deadline| deadline <= turn.now) && !self.is_read_slowly(turn) {
             self.on_failure(turn);
+            if matches!(self.protocol, Protocol::WebSocket(_)) {
+                self.end_websocket(turn); // though its messages wait for Python, which a failure would wait for
+            }
             self.life = Life::Dead;
             return;
         }
@@ -351,6 +424,18 @@ impl Connection {
 
     fn write_deadline(&self) -> Option<Millis> {
         Some(self.blocked_since? + self.settings.limits.write_timeout?)
+    }
+
+    /// The system asks for more only when much of its buffer is free. A peer that takes a little now and then is alive, and
+    /// its time begins again.
+    fn is_read_slowly(&mut self, turn: &Turn) -> bool {
+        let acknowledged = self.acknowledged();
+        let is_so = acknowledged > self.acknowledged_then;
+        if is_so {
+            self.blocked_since = Some(turn.now);
+            self.acknowledged_then = acknowledged;
+        }
+        is_so
     }
 
     /// The server stops: end politely. `is_cut`: whatever is unfinished ends now.

@@ -6,6 +6,7 @@
 //!
 //! Thread: any; see each method.
 
+use crate::gate::Gate;
 use crate::mailbox::{Event, Mailbox, Taken};
 use crate::number::{ALARM, Number, NumberSet};
 use crate::poller::{Interest, Poller, Ready, Signal, nest, wait_ready};
@@ -58,6 +59,10 @@ pub struct Engine {
     jobs: Mutex<Vec<Job>>,
     queued: AtomicUsize,
     live: Arc<Mutex<NumberSet>>,
+    /// Threads that wait for an empty outbox.
+    gate: Arc<Gate>,
+    /// Some server compresses messages.
+    pub has_deflate: AtomicBool,
     /// Whether connections could go on when the reactor was last let go.
     runnable: AtomicBool,
     /// The reactor's descriptor, to wait on without holding the reactor.
@@ -140,7 +145,8 @@ impl Engine {
         let inner = fcntl_dupfd_cloexec(poller.descriptor(), 0)?;
         let outer = nest(&[inner.as_fd(), mailbox.descriptor()])?;
         let started = Instant::now();
-        let reactor = Reactor::new(poller, Arc::clone(&mailbox), Arc::clone(&live), started);
+        let gate = Arc::new(Gate::default());
+        let reactor = Reactor::new(poller, Arc::clone(&mailbox), Arc::clone(&live), Arc::clone(&gate), started);
         Ok(Engine {
             mailbox,
             reactor: std::sync::Mutex::new(reactor),
@@ -148,6 +154,8 @@ impl Engine {
             jobs: Mutex::default(),
             queued: AtomicUsize::new(0),
             live,
+            gate,
+            has_deflate: AtomicBool::new(false),
             runnable: AtomicBool::new(false),
             inner,
             outer,
@@ -343,6 +351,36 @@ impl Engine {
                         reactor.messages_handled(item.number, item.messages, item.bytes);
                     }
                 }));
+            }
+        }
+    }
+
+    /// Wait for at most `timeout` until nothing is queued for `number`: `Some(true)`; `Some(false)`: it is over; `None`:
+    /// neither. The home thread drives meanwhile, others wait for those who do. Never call it attached to the interpreter.
+    pub fn wait_drained(&self, number: Number, timeout: Duration) -> Option<bool> {
+        let deadline = Instant::now() + timeout;
+        let is_home = self.is_home();
+        let mut waiter = self.gate.enter();
+        let mut ready = Vec::new();
+        loop {
+            let mut lease = self.lease();
+            if is_home {
+                self.seen();
+                lease.turn_with(&mut ready);
+            }
+            let unsent = lease.unsent(number);
+            drop(lease);
+            let left = deadline.saturating_duration_since(Instant::now());
+            match unsent {
+                None => return Some(false),
+                Some(0) => return Some(true),
+                Some(_) if left.is_zero() => return None,
+                Some(_) if is_home => {
+                    if wait_ready(&self.inner, &mut ready, Some(left)).is_err() {
+                        return None; // a signal
+                    }
+                }
+                Some(_) => waiter.wait(left),
             }
         }
     }

@@ -6,16 +6,17 @@
 //! Thread: whoever holds the reactor.
 
 use crate::access;
-use crate::connection::{Connection, Life, Protocol, Step, Turn};
+use crate::connection::{CHOKED_BYTES, Connection, Life, Protocol, Step, Turn};
 use crate::mailbox::{Kind, Request};
-use crate::route_table::{Inline, Wants};
+use crate::route_table::{Inline, Route, Wants};
 use crate::settings::Limits;
 use crate::timers::Millis;
+use crate::websocket::Accepted;
 use std::sync::Arc;
 use wire::error::HttpRefusal;
 use wire::http_body::{BodyFraming, BodyReader};
 use wire::http_head::{Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head};
-use wire::ws_handshake::{Handshake, Offer, accept_offer};
+use wire::ws_handshake::{Offer, accept_offer};
 
 /// How much of the following requests is read while one is being answered; reading on notices a client that leaves.
 pub const PIPELINE_BYTES: usize = 16 * 1024;
@@ -40,7 +41,7 @@ enum Phase {
     Deciding {
         head: Arc<RequestHead>,
         route: usize,
-        handshake: Option<Handshake>,
+        handshake: Option<Box<Accepted>>,
         is_taken: bool,
     },
     Body {
@@ -95,6 +96,12 @@ impl Connection {
     }
 
     pub fn read_http(&mut self, input: &[u8], turn: &mut Turn) -> Step {
+        if self.outbox.len() >= CHOKED_BYTES && !self.is_blocked() {
+            self.flush(turn);
+        }
+        if self.is_choked() || self.life != Life::Open {
+            return Step::STOP;
+        }
         let limits = &self.settings.limits;
         let Protocol::Http(http) = &mut self.protocol else { return Step::STOP };
         match &mut http.phase {
@@ -158,7 +165,7 @@ impl Connection {
             return self.answer_inline(&head, inline, turn);
         }
         if head.wants_websocket() && route.wants.has(Wants::WEBSOCKET) {
-            return self.begin_handshake(head, index, route.wants, turn);
+            return self.begin_handshake(head, index, route, turn);
         }
         if !route.wants.has(Wants::REQUEST) && !route.wants.has(Wants::HEAD) {
             return self.answer_without_handler(&head, route.wants, turn);
@@ -189,7 +196,7 @@ impl Connection {
         self.answer_natively(head, inline.status, &fields, &inline.body, turn);
     }
 
-    fn begin_handshake(&mut self, head: RequestHead, route: usize, wants: Wants, turn: &mut Turn) {
+    fn begin_handshake(&mut self, head: RequestHead, index: usize, route: &Route, turn: &mut Turn) {
         if let Some(origins) = &self.settings.allowed_origins
             && !head
                 .fields()
@@ -200,11 +207,7 @@ impl Connection {
                 "Pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
             return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
-        let protocols: Vec<&[u8]> = head
-            .fields()
-            .filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-protocol"))
-            .map(|(_, value)| value)
-            .collect();
+        let protocols = values(&head, "sec-websocket-protocol");
         if head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).count() > 1 {
             let reason = "Sec-WebSocket-Key must be given once";
             return self.refuse(HttpRefusal { status: 400, reason }, &[], turn);
@@ -214,19 +217,23 @@ impl Connection {
             key: head.get("sec-websocket-key"),
             protocols: &protocols,
         };
-        match accept_offer(&offer) {
+        let extensions = values(&head, "sec-websocket-extensions");
+        let accepted =
+            accept_offer(&offer).and_then(|handshake| Accepted::new(handshake, &extensions, &route.websocket));
+        match accepted {
             // RFC 6455 §4.4: name the version that would be accepted.
             Err(refusal) if refusal.status == 426 => {
                 self.refuse(refusal, &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")], turn)
             }
             Err(refusal) => self.refuse(refusal, &[], turn),
-            Ok(handshake) if wants.has(Wants::HEAD) => self.ask(Arc::new(head), route, Some(handshake), turn),
-            Ok(handshake) => self.open_websocket(Arc::new(head), route, &handshake, turn),
+            Ok(accepted) if route.wants.has(Wants::HEAD) => self.ask(Arc::new(head), index, Some(accepted), turn),
+            Ok(accepted) => self.open_websocket(Arc::new(head), index, accepted, turn),
         }
     }
 
     /// Let Python decide by the head.
-    fn ask(&mut self, head: Arc<RequestHead>, route: usize, handshake: Option<Handshake>, turn: &mut Turn) {
+    fn ask(&mut self, head: Arc<RequestHead>, route: usize, handshake: Option<Accepted>, turn: &mut Turn) {
+        let handshake = handshake.map(Box::new);
         let request = self.request(&head, route, Vec::new(), handshake.is_some());
         self.stage(Kind::Head(request), turn);
         self.http().enter(Phase::Deciding { head, route, handshake, is_taken: false }, turn.now);
@@ -244,7 +251,7 @@ impl Connection {
             return false;
         };
         match handshake {
-            Some(handshake) => self.open_websocket(head, route, &handshake, turn),
+            Some(accepted) => self.open_websocket(head, route, *accepted, turn),
             None if !turn.site.routes_want(route, Wants::REQUEST) => {
                 self.answer_natively(&head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
             }
@@ -428,6 +435,11 @@ impl Connection {
             self.life = Life::Finishing;
         }
     }
+}
+
+/// All values of a field, in order.
+fn values<'a>(head: &'a RequestHead, name: &str) -> Vec<&'a [u8]> {
+    head.fields().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
 }
 
 /// What a handler, or this crate, answers.

@@ -1,6 +1,6 @@
 //! Sockets, the reactor and the seam to Python. `wire` turns bytes into events; this crate moves them.
 //!
-//! Thread: see each file. No thread of this crate ever attaches to the interpreter; the only file that knows Python is `py`.
+//! Thread: see each file. No thread of this crate ever attaches to the interpreter; the only folder that knows Python is `seam`.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 #[cfg(not(target_os = "linux"))]
@@ -9,17 +9,23 @@ compile_error!("portico runs on Linux so far: src/poller.rs knows epoll, timerfd
 mod access;
 mod connection;
 mod engine;
+mod files;
+mod gate;
 mod http;
+mod keep_alive;
 mod listen;
 mod mailbox;
 mod number;
 mod outbox;
+mod outgoing;
 mod poller;
-mod py;
 mod reactor;
 mod route_table;
+mod seam;
 mod settings;
 mod stream;
 mod timers;
+mod topics;
 mod watchman;
 mod websocket;
+mod websocket_send;

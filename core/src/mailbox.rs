@@ -23,11 +23,12 @@ pub struct Event {
 pub enum Kind {
     Head(Box<Request>),
     Request(Box<Request>),
-    Open(Box<Request>),
+    Open { request: Box<Request>, protocol: Option<String> },
     Message { is_text: bool, data: Vec<u8> },
     Closed { code: u16, reason: String },
     Gone,
     Stopped,
+    Drained,
 }
 
 /// A request as Python gets it.

@@ -13,17 +13,25 @@ pub const COPY_BELOW_BYTES: usize = 16 * 1024;
 const SLICES_PER_WRITE: usize = 32;
 /// An empty buffer larger than this is given back to the allocator.
 const KEEP_BYTES: usize = 16 * 1024;
+/// A piece's place in the queue, and what its allocation needs at least.
+const PIECE_COST_BYTES: usize = size_of::<Piece>() + 32;
 
-enum Piece {
+struct Piece {
+    content: Content,
+    /// A whole message of its own, which a client that reads too slowly may be spared.
+    is_droppable: bool,
+}
+
+pub enum Content {
     Own(Vec<u8>),
     Shared(Arc<[u8]>),
 }
 
-impl Piece {
+impl Content {
     fn bytes(&self) -> &[u8] {
         match self {
-            Piece::Own(bytes) => bytes,
-            Piece::Shared(bytes) => bytes,
+            Content::Own(bytes) => bytes,
+            Content::Shared(bytes) => bytes,
         }
     }
 }
@@ -44,6 +52,10 @@ pub struct Outbox {
     /// How much of the front has left.
     sent: usize,
     len: usize,
+    /// How many pieces are droppable.
+    droppable: usize,
+    /// Bytes that the system took, for ever.
+    taken: u64,
 }
 
 impl Outbox {
@@ -52,6 +64,14 @@ impl Outbox {
     }
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+    /// What the bound is about: a droppable message has a place of its own, which costs more than a short one's bytes.
+    pub fn cost(&self) -> usize {
+        self.len + self.droppable * PIECE_COST_BYTES
+    }
+    /// Bytes that the system took, for ever.
+    pub fn taken(&self) -> u64 {
+        self.taken
     }
 
     /// Append with `write`, which must only append.
@@ -66,27 +86,58 @@ impl Outbox {
     pub fn append_shared(&mut self, bytes: &Arc<[u8]>) {
         if bytes.len() < COPY_BELOW_BYTES {
             self.append(|tail| tail.extend_from_slice(bytes));
-            return;
+        } else {
+            self.push(Content::Shared(Arc::clone(bytes)), false);
         }
-        self.seal();
-        self.len += bytes.len();
-        self.pieces.push_back(Piece::Shared(Arc::clone(bytes)));
     }
 
     /// Append a large payload without a copy.
     pub fn append_owned(&mut self, bytes: Vec<u8>) {
         if bytes.len() < COPY_BELOW_BYTES {
             self.append(|tail| tail.extend_from_slice(&bytes));
-            return;
+        } else {
+            self.push(Content::Own(bytes), false);
         }
-        self.seal();
-        self.len += bytes.len();
-        self.pieces.push_back(Piece::Own(bytes));
     }
 
-    fn seal(&mut self) {
+    /// Append a whole message that [`Outbox::drop_oldest`] may take out again.
+    pub fn append_droppable(&mut self, content: Content) {
+        self.push(content, true);
+    }
+
+    fn push(&mut self, content: Content, is_droppable: bool) {
         if !self.tail.is_empty() {
-            self.pieces.push_back(Piece::Own(std::mem::take(&mut self.tail)));
+            let tail = Content::Own(std::mem::take(&mut self.tail));
+            self.pieces.push_back(Piece { content: tail, is_droppable: false });
+        }
+        self.len += content.bytes().len();
+        self.droppable += usize::from(is_droppable);
+        self.pieces.push_back(Piece { content, is_droppable });
+    }
+
+    /// Take out messages of which no byte has left, the oldest first, until `room` bytes are free below `max`; returns how
+    /// many. What else is queued (pongs, a close) stays in its place.
+    pub fn drop_oldest(&mut self, room: usize, max: usize) -> u64 {
+        let mut dropped = 0;
+        let mut index = usize::from(self.sent > 0);
+        while self.cost() + room > max && index < self.pieces.len() {
+            if self.pieces[index].is_droppable
+                && let Some(piece) = self.pieces.remove(index)
+            {
+                self.len -= piece.content.bytes().len();
+                self.droppable -= 1;
+                dropped += 1;
+            } else {
+                index += 1;
+            }
+        }
+        dropped
+    }
+
+    /// Give memory back that only the next message would need.
+    pub fn shrink(&mut self) {
+        if self.is_empty() {
+            self.clear();
         }
     }
 
@@ -94,7 +145,7 @@ impl Outbox {
     pub fn flush(&mut self, stream: &Stream) -> io::Result<Flushed> {
         while self.len > 0 {
             let written =
-                if self.pieces.is_empty() { stream.send(&self.tail[self.sent..]) } else { self.send_pieces(stream) };
+                if self.pieces.is_empty() { stream.send(&self.tail[self.sent..]) } else { self.send_with(stream, &[]) };
             match written {
                 Ok(count) => self.advance(count),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -107,9 +158,29 @@ impl Outbox {
         Ok(Flushed::All)
     }
 
-    fn send_pieces(&self, stream: &Stream) -> io::Result<usize> {
+    /// Write everything and `payload` behind it; only what the socket does not take of `payload` is copied.
+    pub fn flush_with(&mut self, stream: &Stream, payload: &[u8]) -> io::Result<Flushed> {
+        let mut rest = payload;
+        while !rest.is_empty() && self.pieces.len() + 2 <= SLICES_PER_WRITE {
+            match self.send_with(stream, rest) {
+                Ok(count) => {
+                    let own = count.min(self.len);
+                    self.advance(own);
+                    self.taken += (count - own) as u64;
+                    rest = &rest[count - own..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.append_owned(rest.to_vec());
+        self.flush(stream)
+    }
+
+    fn send_with(&self, stream: &Stream, last: &[u8]) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES_PER_WRITE];
-        let all = self.pieces.iter().map(Piece::bytes).chain([&self.tail[..]]);
+        let all = self.pieces.iter().map(|piece| piece.content.bytes()).chain([&self.tail[..], last]);
         let mut count = 0;
         for (slice, bytes) in slices.iter_mut().zip(all) {
             let skip = if count == 0 { self.sent } else { 0 };
@@ -122,12 +193,14 @@ impl Outbox {
     fn advance(&mut self, count: usize) {
         self.len -= count;
         self.sent += count;
+        self.taken += count as u64;
         while let Some(front) = self.pieces.front() {
-            let size = front.bytes().len();
+            let size = front.content.bytes().len();
             if self.sent < size {
                 return;
             }
             self.sent -= size;
+            self.droppable -= usize::from(front.is_droppable);
             self.pieces.pop_front();
         }
         if self.len == 0 {
@@ -145,7 +218,7 @@ impl Outbox {
 
     /// Forget everything unsent.
     pub fn clear(&mut self) {
-        *self = Outbox::default();
+        *self = Outbox { taken: self.taken, ..Outbox::default() };
     }
 }
 
@@ -206,6 +279,57 @@ mod tests {
             assert!(!outbox.is_empty());
         }
         assert!(outbox.tail.len() <= 2 * outbox.len() + 2 * buffer.len());
+    }
+
+    #[test]
+    fn a_borrowed_payload_leaves_behind_what_waits() {
+        let (stream, mut peer) = pair();
+        let mut outbox = Outbox::default();
+        let payload: Vec<u8> = (0..4 << 20).map(|at: u32| (at % 251) as u8).collect(); // more than a socket takes
+        outbox.append_owned(vec![1; COPY_BELOW_BYTES]);
+        outbox.append(|tail| tail.extend_from_slice(b"head"));
+        assert_eq!(outbox.flush_with(&stream, &payload).unwrap(), Flushed::Blocked);
+        let mut expected = vec![1; COPY_BELOW_BYTES];
+        expected.extend_from_slice(b"head");
+        expected.extend_from_slice(&payload);
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 100_000];
+        while received.len() < expected.len() {
+            let count = peer.read(&mut buffer).unwrap();
+            received.extend_from_slice(&buffer[..count]);
+            outbox.flush(&stream).unwrap();
+        }
+        assert!(received == expected);
+        assert!(outbox.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_messages_are_dropped_and_nothing_else() {
+        let (stream, mut peer) = pair();
+        let mut outbox = Outbox::default();
+        outbox.append_droppable(Content::Own(vec![0; 4 << 20])); // begun, so it stays
+        assert_eq!(outbox.flush(&stream).unwrap(), Flushed::Blocked);
+        let begun = outbox.len();
+        outbox.append(|tail| tail.extend_from_slice(b"pong"));
+        for index in 1..=3u8 {
+            outbox.append_droppable(Content::Shared(Arc::from([index; 100])));
+        }
+        let max = outbox.cost();
+        assert_eq!(outbox.drop_oldest(100, max), 1);
+        assert_eq!(outbox.len(), begun + 4 + 200);
+        assert!(outbox.cost() > begun + 4 + 200);
+        outbox.append_droppable(Content::Own(vec![4; 100]));
+        assert_eq!(outbox.drop_oldest(1 << 20, begun), 3); // all it can
+        assert_eq!(outbox.len(), begun + 4);
+        let mut received = Vec::new();
+        let mut buffer = vec![0; 1 << 20];
+        while received.len() < (4 << 20) + 4 {
+            let count = peer.read(&mut buffer).unwrap();
+            received.extend_from_slice(&buffer[..count]);
+            outbox.flush(&stream).unwrap();
+        }
+        assert!(received.ends_with(b"\0pong"));
+        assert!(outbox.is_empty());
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! Thread: whoever holds the reactor (see `engine`).
 
 use crate::connection::{Connection, Turn};
+use crate::gate::Gate;
 use crate::listen::Listener;
 use crate::mailbox::{Event, Kind, Mailbox};
 use crate::number::{self, ALARM, Number, NumberMap, NumberSet, TIMER};
-use crate::outbox::Outbox;
+use crate::outgoing::{Coding, Compressors, Outgoing};
 use crate::poller::{Interest, Poller, Ready};
 use crate::route_table::{RouteTable, Wants};
 use crate::settings::Settings;
 use crate::stream::Stream;
 use crate::timers::{Millis, Timers};
-use crate::websocket::Outcome;
+use crate::topics::Topics;
+use crate::websocket_send::Outcome;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
@@ -30,7 +32,7 @@ const TURN: Duration = Duration::from_micros(500);
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long a listener rests when descriptors have run out.
 const REST: Millis = 100;
-const RECEIVE_BUFFER_BYTES: usize = 64 * 1024;
+const RECEIVE_BUFFER_BYTES: usize = crate::connection::READ_PER_TURN_BYTES;
 
 /// One server: a listener and what its connections share.
 pub struct Site {
@@ -38,6 +40,7 @@ pub struct Site {
     pub routes: Arc<RouteTable>,
     /// Open WebSockets, whom a broadcast reaches.
     pub sockets: NumberSet,
+    pub topics: Topics,
     /// Connections that are not over.
     open: NumberSet,
     listener: Option<Listener>,
@@ -64,6 +67,8 @@ pub struct Counters {
     pub refused: u64,
     pub turns: u64,
     pub panics: u64,
+    /// Messages that clients who read too slowly did not get.
+    pub dropped: u64,
 }
 
 pub struct Reactor {
@@ -73,11 +78,14 @@ pub struct Reactor {
     pub staged: Vec<Event>,
     poller: Poller,
     timers: Timers,
-    connections: NumberMap<Connection>,
+    /// Boxed: the table keeps room for twice as many.
+    connections: NumberMap<Box<Connection>>,
     sites: NumberMap<Site>,
     runnable: VecDeque<Number>,
     dirty: Vec<Number>,
     overdue: Vec<Number>,
+    compressors: Compressors,
+    gate: Arc<Gate>,
     ready: Vec<Ready>,
     buffer: Box<[u8]>,
     mailbox: Arc<Mailbox>,
@@ -90,7 +98,13 @@ pub struct Reactor {
 }
 
 impl Reactor {
-    pub fn new(poller: Poller, mailbox: Arc<Mailbox>, live: Arc<Mutex<NumberSet>>, started: Instant) -> Reactor {
+    pub fn new(
+        poller: Poller,
+        mailbox: Arc<Mailbox>,
+        live: Arc<Mutex<NumberSet>>,
+        gate: Arc<Gate>,
+        started: Instant,
+    ) -> Reactor {
         Reactor {
             counters: Counters::default(),
             is_corking: false,
@@ -102,6 +116,8 @@ impl Reactor {
             runnable: VecDeque::new(),
             dirty: Vec::new(),
             overdue: Vec::new(),
+            compressors: Compressors::default(),
+            gate,
             ready: Vec::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             mailbox,
@@ -235,6 +251,7 @@ impl Reactor {
             runnable: &mut self.runnable,
             dirty: &mut self.dirty,
             overdue: &mut self.overdue,
+            compressors: &mut self.compressors,
             site,
             counters: &mut self.counters,
         };
@@ -246,6 +263,9 @@ impl Reactor {
         if outcome.is_err() {
             turn.counters.panics += 1;
             connection.give_up(&mut turn);
+        }
+        if connection.outbox.is_empty() || connection.is_over() {
+            self.gate.open();
         }
         if connection.is_over() {
             self.retire(number);
@@ -281,6 +301,7 @@ impl Reactor {
             settings: Arc::new(settings),
             routes: Arc::new(routes),
             sockets: NumberSet::default(),
+            topics: Topics::default(),
             open: NumberSet::default(),
             listener: Some(listener),
             is_resting: false,
@@ -333,7 +354,7 @@ impl Reactor {
         let is_full = site.open.len() >= site.settings.limits.max_connections;
         site.open.insert(number);
         let connection = Connection::new(number, site_number, stream, client, Arc::clone(&site.settings), self.now);
-        self.connections.insert(number, connection);
+        self.connections.insert(number, Box::new(connection));
         self.live.lock().insert(number);
         self.with(number, |connection, turn| {
             if is_full {
@@ -420,34 +441,58 @@ impl Reactor {
 
     // ---- commands ---------------------------------------------------------------------------------------------------
 
-    /// Queue one frame for a WebSocket. `is_corked`: it leaves when its batch says so, and until then nothing is to settle.
-    pub fn send(&mut self, number: Number, is_corked: bool, write: impl FnOnce(&mut Outbox)) -> Outcome {
+    /// Queue one message for a WebSocket. `is_corked`: it leaves when its batch says so, and until then nothing is to settle.
+    pub fn send(&mut self, number: Number, is_corked: bool, message: &mut Outgoing) -> Outcome {
         if is_corked
             && let Some(connection) = self.connections.get_mut(&number)
-            && connection.takes_messages()
+            && connection.send_simply(message)
         {
             if !std::mem::replace(&mut connection.is_dirty, true) {
                 self.dirty.push(number);
             }
-            write(&mut connection.outbox);
             return Outcome::Sent;
         }
-        self.with(number, |connection, turn| connection.send(turn, write)).unwrap_or(Outcome::Shut)
+        self.tick();
+        let sent = self.with_cork(number, is_corked, |connection, turn| connection.send(message, turn));
+        sent.unwrap_or(Outcome::Shut)
     }
 
-    /// Queue one frame for every open WebSocket of a server; returns how many took it.
-    pub fn broadcast(&mut self, site: Number, is_corked: bool, frame: &Arc<[u8]>) -> usize {
-        let Some(site) = self.sites.get(&site) else {
-            return 0;
-        };
-        let sockets: Vec<Number> = site.sockets.iter().copied().collect();
-        let mut taken = 0;
-        for number in sockets {
-            if self.send(number, is_corked, |outbox| outbox.append_shared(frame)) == Outcome::Sent {
-                taken += 1;
+    /// Queue one message for everybody in `audience`; returns how many took it.
+    pub fn send_to(&mut self, audience: &[Number], is_corked: bool, message: &mut Outgoing) -> usize {
+        let taken = audience.iter().filter(|number| self.send(**number, is_corked, message) == Outcome::Sent);
+        taken.count()
+    }
+
+    /// Every open WebSocket of a server, or the members of a topic.
+    pub fn audience(&self, site: Number, topic: Option<&str>) -> Vec<Number> {
+        match (self.sites.get(&site), topic) {
+            (Some(site), None) => site.sockets.iter().copied().collect(),
+            (Some(site), Some(topic)) => site.topics.members(topic).collect(),
+            (None, _) => Vec::new(),
+        }
+    }
+
+    /// The ways in which a message of this length will have to be compressed for `audience`.
+    pub fn codings(&self, audience: &[Number], payload_len: usize) -> Vec<Coding> {
+        let mut codings = Vec::new();
+        for connection in audience.iter().filter_map(|number| self.connections.get(number)) {
+            if let Some(coding) = connection.coding(payload_len)
+                && !codings.contains(&coding)
+            {
+                codings.push(coding);
             }
         }
-        taken
+        codings
+    }
+
+    /// Bytes waiting for a peer to read them; what is corked leaves first. `None`: the connection is over.
+    pub fn unsent(&mut self, number: Number) -> Option<usize> {
+        let unsent = self.with(number, |connection, _| {
+            connection.is_dirty = false;
+            (!connection.is_over()).then_some(())
+        });
+        unsent.flatten()?;
+        Some(self.connections.get(&number)?.outbox.len())
     }
 
     /// Cork what `act` appends to the outbox of `number`, as `send` does.

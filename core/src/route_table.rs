@@ -2,6 +2,7 @@
 //!
 //! Thread: any (pure).
 
+use crate::settings::WebSocketOptions;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -35,12 +36,13 @@ pub struct Route {
     prefix: bool,
     pub wants: Wants,
     pub inline: Option<Inline>,
+    pub websocket: Arc<WebSocketOptions>,
 }
 
 impl Route {
-    pub fn new(path: &str, prefix: bool, wants: Wants, inline: Option<Inline>) -> Route {
+    pub fn new(path: &str, prefix: bool, wants: Wants) -> Route {
         let path = if prefix { path.trim_end_matches('/') } else { path };
-        Route { path: path.to_owned(), prefix, wants, inline }
+        Route { path: path.to_owned(), prefix, wants, inline: None, websocket: Arc::default() }
     }
 
     fn matches(&self, path: &str) -> bool {
@@ -65,6 +67,10 @@ impl RouteTable {
 
     pub fn get(&self, index: usize) -> Option<&Route> {
         self.routes.get(index)
+    }
+
+    pub fn has_deflate(&self) -> bool {
+        self.routes.iter().any(|route| route.websocket.deflate.is_some())
     }
 
     /// The longest path that matches; of two equal ones the exact, then the first.
@@ -92,7 +98,7 @@ mod tests {
     use super::*;
 
     fn table(paths: &[(&str, bool)]) -> RouteTable {
-        RouteTable::new(paths.iter().map(|(path, prefix)| Route::new(path, *prefix, Wants::REQUEST, None)).collect())
+        RouteTable::new(paths.iter().map(|(path, prefix)| Route::new(path, *prefix, Wants::REQUEST)).collect())
     }
     fn find(table: &RouteTable, path: &str) -> Option<usize> {
         table.find(path).map(|(index, _)| index)

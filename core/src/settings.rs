@@ -4,6 +4,7 @@
 
 use crate::timers::Millis;
 use wire::http_head::HeadLimits;
+use wire::ws_deflate::{DeflateOptions, InflaterPool};
 use wire::ws_message::MessageLimits;
 
 /// The names and meanings of `portico.Limits`; `None` switches a time-out off.
@@ -36,4 +37,29 @@ pub struct Settings {
     pub allowed_origins: Option<Vec<String>>,
     /// Connections over TCP want TCP_NODELAY.
     pub is_tcp: bool,
+    /// Lent to a connection for as long as a compressed message lasts.
+    pub inflaters: InflaterPool,
+}
+
+/// What happens when a message finds no room in the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlowClient {
+    /// Close with 1013: a client that comes back finds a live server.
+    #[default]
+    Close,
+    /// Refuse the message.
+    DropNew,
+    /// Take it, in place of the oldest ones.
+    DropOldest,
+}
+
+/// How one route speaks WebSocket.
+#[derive(Debug, Default)]
+pub struct WebSocketOptions {
+    /// In the server's order of preference.
+    pub subprotocols: Vec<String>,
+    /// Refuse a client that offers none of them.
+    pub requires_subprotocol: bool,
+    pub deflate: Option<DeflateOptions>,
+    pub slow_client: SlowClient,
 }

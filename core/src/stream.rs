@@ -4,7 +4,7 @@
 
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt};
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 pub struct Stream {
     descriptor: OwnedFd,
@@ -33,6 +33,14 @@ impl Stream {
 
     pub fn send_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         Ok(sendmsg(&self.descriptor, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+    }
+
+    /// Bytes that the system took and the peer has not acknowledged (of a unix socket: not read).
+    pub fn unacknowledged(&self) -> usize {
+        let mut count: libc::c_int = 0;
+        // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one int to where its argument points, and `count` is one.
+        let result = unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
+        if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
     }
 
     /// Tell the peer that nothing more comes.

@@ -1,39 +1,42 @@
-//! What a connection does while it speaks WebSocket (RFC 6455): messages in both directions, pings, the closing handshake.
+//! What a connection does while it speaks WebSocket (RFC 6455): what arrives, and the closing handshake. What it sends is in
+//! `websocket_send`, its pings in `keep_alive`.
 //!
 //! Thread: whoever holds the reactor.
 
 use crate::connection::{Connection, Life, Protocol, Step, Turn};
+use crate::keep_alive::KeepAlive;
 use crate::mailbox::{Event, Kind};
-use crate::outbox::Outbox;
-use crate::settings::Limits;
+use crate::settings::{Limits, SlowClient, WebSocketOptions};
 use crate::timers::Millis;
-use std::collections::VecDeque;
+use crate::topics::Topic;
+use crate::websocket_send::{Compression, Outcome};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use wire::error::HttpRefusal;
 use wire::http_head::RequestHead;
-use wire::ws_close::{ABNORMAL, GOING_AWAY, INTERNAL_ERROR, TRY_AGAIN_LATER, encode_close};
+use wire::ws_close::{ABNORMAL, GOING_AWAY, INTERNAL_ERROR, encode_close};
+use wire::ws_deflate::{Agreement, accept_extensions, check_extensions};
 use wire::ws_frame::{Opcode, Role, encode_frame};
-use wire::ws_handshake::{Handshake, encode_switching_protocols};
+use wire::ws_handshake::{Handshake, choose_protocol, encode_switching_protocols};
 use wire::ws_message::{Incoming, MessageReader, Payload};
 
-/// What became of a command; the seam's SENT, SHUT and FULL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Sent,
-    Shut,
-    Full,
-}
+/// What somebody who asks how much is queued may take for a slow client; see `websocket_info`.
+const MUCH_BYTES: usize = 64 * 1024;
 
 pub struct WebSocket {
     reader: MessageReader,
-    phase: Phase,
+    pub(crate) phase: Phase,
     inbox: Inbox,
-    keep_alive: KeepAlive,
+    pub(crate) keep_alive: KeepAlive,
+    pub(crate) slow_client: SlowClient,
+    pub(crate) compression: Option<Box<Compression>>,
+    topics: Vec<Topic>,
+    /// Something is to be done as soon as the outbox is empty.
+    pub(crate) on_empty: OnEmpty,
     has_closed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+pub enum Phase {
     Open,
     /// The peer closed, or broke a rule, after messages that Python has not handled; this code answers when it has.
     Answering {
@@ -52,36 +55,80 @@ enum Phase {
 struct Inbox {
     messages: usize,
     bytes: usize,
-    /// Callbacks that go on after they returned.
+    /// Callbacks that go on after they returned; `bytes` has what they work on.
     held: usize,
 }
 
-struct KeepAlive {
-    next_ping: Option<Millis>,
-    /// The ping that waits for its pong; one at a time, Python's or ours.
-    awaited: Option<Ping>,
-    count: u64,
-    /// When a pong came and how long it took, newest last; so that Python can see what went on while it was busy.
-    round_trips: VecDeque<(Instant, Duration)>,
+#[derive(Default)]
+pub struct OnEmpty {
+    /// The pong to the newest of the pings that came while nothing could be sent (§5.5.3 lets us skip the others).
+    pub pong: Option<Box<[u8]>>,
+    /// Tell Python.
+    pub says_drained: bool,
+    /// Tell Python whenever the socket had been blocked.
+    pub watches: bool,
 }
 
-/// How many of them are kept.
-const ROUND_TRIPS: usize = 32;
+impl OnEmpty {
+    pub fn is_needed(&self) -> bool {
+        self.says_drained || self.pong.is_some()
+    }
+}
 
-struct Ping {
-    payload: Vec<u8>,
-    at: Millis,
-    sent: Instant,
+/// A handshake that we agree with, and to what.
+pub struct Accepted {
+    handshake: Handshake,
+    protocol: Option<String>,
+    deflate: Option<Agreement>,
+    options: Arc<WebSocketOptions>,
+}
+
+impl Accepted {
+    /// Settle subprotocol and extensions of a handshake that is valid (§4.2.2).
+    pub fn new(
+        handshake: Handshake,
+        extensions: &[&[u8]],
+        options: &Arc<WebSocketOptions>,
+    ) -> Result<Accepted, HttpRefusal> {
+        let protocol = choose_protocol(&handshake.protocols, &options.subprotocols).map(str::to_owned);
+        if protocol.is_none() && options.requires_subprotocol {
+            let reason = "This WebSocket needs one of its subprotocols; the option subprotocols lists them";
+            return Err(HttpRefusal { status: 400, reason });
+        }
+        let deflate = match &options.deflate {
+            Some(deflate) => accept_extensions(extensions, deflate)?,
+            None => {
+                check_extensions(extensions)?;
+                None
+            }
+        };
+        Ok(Accepted { handshake, protocol, deflate, options: Arc::clone(options) })
+    }
 }
 
 impl WebSocket {
-    fn new(limits: &Limits, now: Millis) -> WebSocket {
-        let next_ping = limits.ping_interval.map(|interval| now + interval);
+    fn new(accepted: &Accepted, settings: &crate::settings::Settings, now: Millis) -> WebSocket {
+        let limits = &settings.limits;
+        let agreed = accepted.deflate.as_ref().zip(accepted.options.deflate);
         WebSocket {
-            reader: MessageReader::new(Role::Server, limits.message),
+            reader: match &accepted.deflate {
+                Some(agreement) => MessageReader::with_deflate(
+                    Role::Server,
+                    limits.message,
+                    &agreement.params,
+                    settings.inflaters.clone(),
+                ),
+                None => MessageReader::new(Role::Server, limits.message),
+            },
             phase: Phase::Open,
             inbox: Inbox::default(),
-            keep_alive: KeepAlive { next_ping, awaited: None, count: 0, round_trips: VecDeque::new() },
+            keep_alive: KeepAlive::new(limits, now),
+            slow_client: accepted.options.slow_client,
+            compression: agreed.map(|(agreement, options)| {
+                Box::new(Compression::new(&agreement.params, &options, accepted.options.slow_client))
+            }),
+            topics: Vec::new(),
+            on_empty: OnEmpty::default(),
             has_closed: false,
         }
     }
@@ -102,28 +149,26 @@ impl WebSocket {
         self.inbox.messages + self.inbox.held > 0
     }
 
+    /// What has been read gives more without new bytes.
+    pub fn has_more(&self) -> bool {
+        self.reader.has_more()
+    }
+
+    pub fn is_mid_frame(&self) -> bool {
+        self.reader.is_mid_frame()
+    }
+
     pub fn deadline(&self, limits: &Limits) -> Option<Millis> {
         match self.phase {
-            Phase::Open => {
-                let pong = self.pong_deadline(limits);
-                [self.keep_alive.next_ping, pong].into_iter().flatten().min()
-            }
+            Phase::Open => self.keep_alive.deadline(limits, self.is_paused(limits)),
             Phase::Answering { since, .. } | Phase::Asked { since } => Some(since + limits.close_timeout?),
             Phase::Over => None,
         }
     }
-
-    /// While reading waits for Python, a pong can't be seen, and its lack is not the peer's fault.
-    fn pong_deadline(&self, limits: &Limits) -> Option<Millis> {
-        if self.is_paused(limits) {
-            return None;
-        }
-        Some(self.keep_alive.awaited.as_ref()?.at + limits.pong_timeout?)
-    }
 }
 
 impl Connection {
-    fn websocket(&mut self) -> Option<&mut WebSocket> {
+    pub(crate) fn websocket(&mut self) -> Option<&mut WebSocket> {
         match &mut self.protocol {
             Protocol::WebSocket(websocket) => Some(websocket),
             Protocol::Http(_) => None,
@@ -131,10 +176,15 @@ impl Connection {
     }
 
     /// Bytes waiting in the outbox and the last round trip in seconds, of a WebSocket that can still be sent to.
-    pub fn websocket_info(&self) -> Option<(usize, Option<f64>)> {
+    ///
+    /// Much that is only corked leaves first: whoever sees a large number may stop sending until told that it has left.
+    pub fn websocket_info(&mut self, turn: &mut Turn) -> Option<(usize, Option<f64>)> {
+        if self.outbox.len() >= MUCH_BYTES && !self.is_blocked() {
+            self.flush(turn);
+        }
         match &self.protocol {
             Protocol::WebSocket(websocket) if self.is_open(websocket) => {
-                let latency = websocket.keep_alive.round_trips.back().map(|(_, took)| took.as_secs_f64());
+                let latency = websocket.keep_alive.latency().map(|took| took.as_secs_f64());
                 Some((self.outbox.len(), latency))
             }
             _ => None,
@@ -144,33 +194,46 @@ impl Connection {
     /// The last round trips as (seconds ago, seconds), oldest first.
     pub fn round_trips(&self) -> Vec<(f64, f64)> {
         match &self.protocol {
-            Protocol::WebSocket(websocket) => {
-                let trips = websocket.keep_alive.round_trips.iter();
-                trips.map(|(at, took)| (at.elapsed().as_secs_f64(), took.as_secs_f64())).collect()
-            }
+            Protocol::WebSocket(websocket) => websocket.keep_alive.round_trips(),
             Protocol::Http(_) => Vec::new(),
         }
     }
 
     /// Accept the handshake: the 101 leaves, Python hears of it.
-    pub fn open_websocket(&mut self, head: Arc<RequestHead>, route: usize, handshake: &Handshake, turn: &mut Turn) {
-        self.outbox.append(|out| encode_switching_protocols(out, handshake, None, b""));
-        self.protocol = Protocol::WebSocket(WebSocket::new(&self.settings.limits, turn.now));
+    pub fn open_websocket(&mut self, head: Arc<RequestHead>, route: usize, accepted: Accepted, turn: &mut Turn) {
+        let mut extensions = Vec::new();
+        if let Some(agreement) = &accepted.deflate {
+            extensions.extend_from_slice(b"Sec-WebSocket-Extensions: ");
+            extensions.extend_from_slice(agreement.answer.as_bytes());
+            extensions.extend_from_slice(b"\r\n");
+        }
+        let protocol = accepted.protocol.as_deref();
+        self.outbox.append(|out| encode_switching_protocols(out, &accepted.handshake, protocol, &extensions));
+        self.protocol = Protocol::WebSocket(Box::new(WebSocket::new(&accepted, &self.settings, turn.now)));
         turn.site.sockets.insert(self.number);
         let request = self.request(&head, route, Vec::new(), true);
-        self.stage(Kind::Open(request), turn);
+        self.stage(Kind::Open { request, protocol: accepted.protocol }, turn);
+        // Thousands of clients may say nothing for hours: what the handshake needed is given back.
+        self.flush(turn);
+        self.outbox.shrink();
     }
 
     pub fn read_websocket(&mut self, input: &mut [u8], turn: &mut Turn) -> Step {
+        let is_blocked = self.is_blocked();
         let Protocol::WebSocket(websocket) = &mut self.protocol else {
             return Step::STOP;
         };
-        if input.is_empty() || websocket.is_paused(&self.settings.limits) {
+        let has_more = websocket.reader.has_more();
+        if input.is_empty() && !has_more || websocket.is_paused(&self.settings.limits) {
             return Step::STOP;
         }
+        let available = input.len();
         let (used, incoming) = match websocket.reader.read(input) {
             Ok((used, Some(incoming))) => (used, incoming),
             Ok((used, None)) => {
+                if used < available || websocket.reader.has_more() {
+                    self.make_runnable(turn); // inflating a long message; others have their turn in between
+                }
                 return Step { used, goes_on: false };
             }
             Err(refusal) => {
@@ -182,13 +245,10 @@ impl Connection {
         match incoming {
             Incoming::Text(payload) => self.on_message(true, payload, turn),
             Incoming::Binary(payload) => self.on_message(false, payload, turn),
-            Incoming::Ping(payload) => {
-                // Pings that the peer sends faster than it reads are not answered: the newest pong is enough (§5.5.3).
-                if self.outbox.len() < self.settings.limits.max_outbox_bytes {
-                    self.outbox.append(|out| encode_frame(out, Opcode::Pong, &payload, None));
-                }
-            }
-            Incoming::Pong(payload) => websocket.on_pong(&payload),
+            Incoming::Ping(_) if websocket.phase != Phase::Open => {} // nothing follows our close
+            Incoming::Ping(payload) if is_blocked => websocket.on_empty.pong = Some(payload.into_vec().into()),
+            Incoming::Ping(payload) => self.outbox.append(|out| encode_frame(out, Opcode::Pong, &payload, None)),
+            Incoming::Pong(payload) => websocket.keep_alive.on_pong(&payload),
             Incoming::Close { code, reason } => {
                 let reason = reason.into_owned();
                 self.close_received(code, &reason, turn);
@@ -223,7 +283,6 @@ impl Connection {
             Phase::Open => self.answer_close(code),
             _ => self.life = Life::Finishing,
         }
-        turn.site.sockets.remove(&self.number);
     }
 
     fn answer_close(&mut self, code: u16) {
@@ -235,11 +294,27 @@ impl Connection {
     }
 
     fn stage_closed(&mut self, code: u16, reason: &str, turn: &mut Turn) {
-        turn.site.sockets.remove(&self.number);
+        self.leave_server(turn);
         if let Some(websocket) = self.websocket()
             && !std::mem::replace(&mut websocket.has_closed, true)
         {
             self.stage(Kind::Closed { code, reason: reason.to_owned() }, turn);
+        }
+    }
+
+    /// Python has been told of the end, which is the last that it hears.
+    pub(crate) fn has_closed(&self) -> bool {
+        matches!(&self.protocol, Protocol::WebSocket(websocket) if websocket.has_closed)
+    }
+
+    /// No broadcast and no topic reaches it any more.
+    fn leave_server(&mut self, turn: &mut Turn) {
+        let number = self.number;
+        turn.site.sockets.remove(&number);
+        if let Some(websocket) = self.websocket() {
+            for topic in std::mem::take(&mut websocket.topics) {
+                turn.site.topics.unsubscribe(number, &topic);
+            }
         }
     }
 
@@ -257,14 +332,19 @@ impl Connection {
         });
     }
 
-    pub fn hold(&mut self) {
+    /// A callback returned and goes on with `bytes` of what it got.
+    pub fn hold(&mut self, bytes: usize) {
         if let Some(websocket) = self.websocket() {
             websocket.inbox.held += 1;
+            websocket.inbox.bytes += bytes;
         }
     }
 
-    pub fn release(&mut self, turn: &mut Turn) {
-        self.lighten(turn, |inbox| inbox.held = inbox.held.saturating_sub(1));
+    pub fn release(&mut self, bytes: usize, turn: &mut Turn) {
+        self.lighten(turn, |inbox| {
+            inbox.held = inbox.held.saturating_sub(1);
+            inbox.bytes -= bytes.min(inbox.bytes);
+        });
     }
 
     /// Python is done with something: answer a close that waited for it, or read on.
@@ -275,9 +355,9 @@ impl Connection {
         let was_paused = websocket.is_paused(limits);
         take_off(&mut websocket.inbox);
         let is_paused = websocket.is_paused(limits);
+        let has_more = has_more || websocket.reader.has_more();
         if was_paused && !is_paused {
-            // The watch over the peer goes on from the next ping: the pong to the last one is in what was not read.
-            websocket.keep_alive.awaited = None;
+            websocket.keep_alive.forgive();
         }
         match websocket.phase {
             Phase::Answering { code, .. } if !websocket.is_behind() => self.answer_close(code),
@@ -286,60 +366,52 @@ impl Connection {
         }
     }
 
-    /// Open for messages of ours, with room for more.
-    pub fn takes_messages(&self) -> bool {
-        let Protocol::WebSocket(websocket) = &self.protocol else { return false };
-        self.is_open(websocket) && self.outbox.len() < self.settings.limits.max_outbox_bytes
-    }
-
     /// We have not said our close.
-    fn is_open(&self, websocket: &WebSocket) -> bool {
+    pub(crate) fn is_open(&self, websocket: &WebSocket) -> bool {
         self.life == Life::Open && matches!(websocket.phase, Phase::Open | Phase::Answering { .. })
     }
 
-    /// Queue a message: `write` appends its frame.
-    pub fn send(&mut self, turn: &mut Turn, write: impl FnOnce(&mut Outbox)) -> Outcome {
-        if self.takes_messages() {
-            write(&mut self.outbox);
-            return Outcome::Sent;
-        }
-        // A client this far behind would cost memory for ever; one that comes back finds a live server.
-        match self.close_asked(TRY_AGAIN_LATER, "max_outbox_bytes reached", turn) {
-            Outcome::Sent => Outcome::Full,
-            closed => closed,
-        }
-    }
-
-    /// Send a ping now; its pong tells the latency, unless an earlier one is still awaited.
-    pub fn ping(&mut self, payload: &[u8], turn: &mut Turn) -> Outcome {
-        let is_full = self.outbox.len() >= self.settings.limits.max_outbox_bytes;
-        let is_open = self.life == Life::Open;
-        match self.websocket() {
-            Some(websocket) if is_open && websocket.phase == Phase::Open && is_full => Outcome::Full,
-            Some(websocket) if is_open && websocket.phase == Phase::Open => {
-                websocket.keep_alive.awaited.get_or_insert_with(|| Ping::new(payload, turn.now));
-                self.outbox.append(|out| encode_frame(out, Opcode::Ping, payload, None));
-                Outcome::Sent
-            }
-            _ => Outcome::Shut,
-        }
+    /// Neither side has said its close.
+    pub(crate) fn can_say_more(&self) -> bool {
+        let Protocol::WebSocket(websocket) = &self.protocol else { return false };
+        self.life == Life::Open && websocket.phase == Phase::Open
     }
 
     /// Begin the closing handshake (§7.1.2).
     pub fn close_asked(&mut self, code: u16, reason: &str, turn: &mut Turn) -> Outcome {
-        let Some(websocket) = self.websocket() else {
-            return Outcome::Shut;
-        };
-        if websocket.phase != Phase::Open {
+        if !self.can_say_more() {
             return Outcome::Shut;
         }
-        websocket.phase = Phase::Asked { since: turn.now };
-        turn.site.sockets.remove(&self.number);
+        self.leave_server(turn);
         self.outbox.append(|out| encode_close(out, code, reason, None));
+        if let Some(websocket) = self.websocket() {
+            websocket.phase = Phase::Asked { since: turn.now };
+        }
         if self.has_input() {
             self.make_runnable(turn); // what waited is dropped, the peer's close may be behind it
         }
         Outcome::Sent
+    }
+
+    /// False: it is closing, gone, or no WebSocket.
+    pub fn subscribe(&mut self, name: &str, turn: &mut Turn) -> bool {
+        if !self.can_say_more() {
+            return false;
+        }
+        if let Some(topic) = turn.site.topics.subscribe(self.number, name)
+            && let Some(websocket) = self.websocket()
+        {
+            websocket.topics.push(topic);
+        }
+        true
+    }
+
+    /// False: it was no member.
+    pub fn unsubscribe(&mut self, name: &str, turn: &mut Turn) -> bool {
+        if let Some(websocket) = self.websocket() {
+            websocket.topics.retain(|topic| &**topic != name);
+        }
+        turn.site.topics.unsubscribe(self.number, name)
     }
 
     pub fn check_websocket_deadlines(&mut self, turn: &mut Turn) {
@@ -347,30 +419,19 @@ impl Connection {
         let Some(websocket) = self.websocket() else {
             return;
         };
-        let is_due = |deadline: Option<Millis>| deadline.is_some_and(|deadline| deadline <= turn.now);
+        let is_due = websocket.deadline(&settings.limits).is_some_and(|deadline| deadline <= turn.now);
         match websocket.phase {
-            Phase::Open if is_due(websocket.pong_deadline(&settings.limits)) => {
-                self.stage_closed(ABNORMAL, "no pong within pong_timeout_s", turn);
-                self.answer_close(INTERNAL_ERROR);
+            _ if !is_due => {}
+            Phase::Open => {
+                let is_deaf = websocket.is_paused(&settings.limits);
+                if !self.keep_alive(is_deaf, turn) {
+                    self.stage_closed(ABNORMAL, "no pong within pong_timeout_s", turn);
+                    self.answer_close(INTERNAL_ERROR);
+                }
             }
-            Phase::Open if is_due(websocket.keep_alive.next_ping) => self.keep_alive(turn),
-            Phase::Answering { code, .. } if is_due(websocket.deadline(&settings.limits)) => self.answer_close(code),
-            Phase::Asked { .. } if is_due(websocket.deadline(&settings.limits)) => self.end_websocket(turn),
-            _ => {}
-        }
-    }
-
-    /// Send the next ping, unless the last one is still under way.
-    fn keep_alive(&mut self, turn: &mut Turn) {
-        let interval = self.settings.limits.ping_interval;
-        let can_send = self.outbox.is_empty();
-        let Some(websocket) = self.websocket() else { return };
-        let keep_alive = &mut websocket.keep_alive;
-        keep_alive.next_ping = interval.map(|interval| turn.now + interval);
-        if keep_alive.awaited.is_none() && can_send {
-            keep_alive.count += 1;
-            let payload = keep_alive.count.to_be_bytes();
-            self.ping(&payload, turn);
+            Phase::Answering { code, .. } => self.answer_close(code),
+            Phase::Asked { .. } => self.end_websocket(turn),
+            Phase::Over => {}
         }
     }
 
@@ -381,23 +442,5 @@ impl Connection {
                 self.stage_closed(GOING_AWAY, "", turn);
             }
         }
-    }
-}
-
-impl WebSocket {
-    fn on_pong(&mut self, payload: &[u8]) {
-        if let Some(ping) = self.keep_alive.awaited.take_if(|ping| ping.payload == payload) {
-            let trips = &mut self.keep_alive.round_trips;
-            if trips.len() == ROUND_TRIPS {
-                trips.pop_front();
-            }
-            trips.push_back((Instant::now(), ping.sent.elapsed()));
-        }
-    }
-}
-
-impl Ping {
-    fn new(payload: &[u8], now: Millis) -> Ping {
-        Ping { payload: payload.to_vec(), at: now, sent: Instant::now() }
     }
 }

@@ -25,7 +25,7 @@ from portico.headers import Headers
 from portico.home import interrupt
 from portico.request import Request
 from portico.response import Response
-from portico.routes import Limits
+from portico.routes import Deflate, Limits
 from portico.server import Server, list_servers
 from portico.websocket import SendResult, WebSocket
 
@@ -43,6 +43,7 @@ else:
 
 
 __all__ = [
+    "Deflate",
     "Headers",
     "Limits",
     "Request",

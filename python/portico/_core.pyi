@@ -6,7 +6,7 @@ routes are numbers; connection and server numbers are unique in the process and 
 command on a dead number is harmless and says so.
 
 Threads: `take` and iterating a `Batch` belong to the home thread. Every other method may be called from
-any thread, returns at once, and never waits for the network.
+any thread, returns at once, and never waits for the network; only `wait_drained` is there to wait.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,11 +20,17 @@ MESSAGE: Final = 3  # a whole WebSocket message, `str` from text frames and `byt
 CLOSED: Final = 4  # a WebSocket connection is over; the last event of its number
 GONE: Final = 5  # the client of an unanswered HEAD or REQUEST left; the last event of its number
 STOPPED: Final = 6  # a stopped server's last connection has ended; the last event of its number
+DRAINED: Final = 7  # nothing is queued for a WebSocket any more; asked for by `drain` or `watch_drained`
 
 # What `send`, `close` and `ping` answer (nanonext's convention).
 SENT: Final = 0
 SHUT: Final = 7  # closing, closed, or never there
 FULL: Final = 8  # refused: the outbox holds max_outbox_bytes
+
+# What happens to a client that reads too slowly, once a message finds no room; the last item of a `WebSocketSpec`.
+SLOW_CLOSE: Final = 0  # the message is refused (FULL) and the connection closes with 1013
+SLOW_DROP_NEW: Final = 1  # the message is refused (FULL) and the connection stays
+SLOW_DROP_OLDEST: Final = 2  # the message is taken (SENT) and older ones that have not begun to leave are dropped
 
 # Which events a route wants; the third item of a `RouteSpec`.
 WANTS_HEAD: Final = 1
@@ -45,18 +51,28 @@ surrounding white space is gone. `is_websocket` tells a handshake from a request
 """
 
 Event: TypeAlias = (
-    tuple[Literal[0, 1, 2], int, RequestParts]
+    tuple[Literal[0, 1], int, RequestParts]
+    | tuple[Literal[2], int, tuple[RequestParts, str | None]]
     | tuple[Literal[3], int, str | bytes]
     | tuple[Literal[4], int, tuple[int, str]]
-    | tuple[Literal[5, 6], int, None]
+    | tuple[Literal[5, 6, 7], int, None]
 )
+"""`(kind, number, payload)`. The payload of OPEN is `(parts, subprotocol)`: the one agreed on, or None."""
 
-RouteSpec: TypeAlias = tuple[str, bool, int, tuple[int, Fields, bytes] | None]
-"""`(path, prefix, wants, inline)`.
+WebSocketSpec: TypeAlias = tuple[Sequence[str], bool, tuple[int, int, int, bool] | None, int]
+"""`(subprotocols, requires_subprotocol, deflate, slow_client)`.
+
+`subprotocols` are in the order of the server's preference; with `requires_subprotocol` a handshake that agrees on none
+is refused. `deflate` is `(level, window_bits, min_bytes, context_takeover)`, or None: no compression is agreed on.
+`slow_client` is one of SLOW_….
+"""
+
+RouteSpec: TypeAlias = tuple[str, bool, int, tuple[int, Fields, bytes] | None, WebSocketSpec | None]
+"""`(path, prefix, wants, inline, websocket)`.
 
 `path` begins with `/` and is compared with the percent-decoded path of the request; `prefix` also takes everything
 below it, on whole segments; the longest path wins. `inline` is `(status, fields, body)`, answered natively to GET and
-HEAD (405 to the rest), without an event.
+HEAD (405 to the rest), without an event. `websocket` None means `((), False, None, SLOW_CLOSE)`.
 """
 
 @final
@@ -130,10 +146,45 @@ class Core:
         """After HEAD: read the body and deliver REQUEST, or accept the WebSocket and deliver OPEN."""
 
     def send(self, number: int, data: str | bytes | bytearray | memoryview) -> int:
-        """Queue one message: `str` as text, bytes-like as binary. SENT, SHUT or FULL. Raises: TypeError."""
+        """Queue one message: `str` as text, bytes-like as binary. SENT, SHUT or FULL. Raises: TypeError.
+
+        A message is taken if it fits into `max_outbox_bytes` with what is queued, or if nothing is queued. Otherwise
+        the route's SLOW_… decides.
+        """
 
     def broadcast(self, server: int, data: str | bytes | bytearray | memoryview) -> int:
         """Send one message to every open WebSocket of `server`, encoded once; return how many took it."""
+
+    def subscribe(self, number: int, topic: str) -> bool:
+        """Make a WebSocket a member of `topic`; memberships end with it. False: it is closing or gone."""
+
+    def unsubscribe(self, number: int, topic: str) -> bool:
+        """End a membership. False: there was none, or the WebSocket is gone."""
+
+    def publish(self, server: int, topic: str, data: str | bytes | bytearray | memoryview, exclude: int) -> int:
+        """Send one message to every member of `topic` at `server`, encoded once; return how many took it.
+
+        `exclude` is the number of a connection that doesn't get it, or 0. Raises: TypeError.
+        """
+
+    def topics(self, server: int) -> dict[str, int]:
+        """How many members each topic of `server` has. A topic without members does not exist."""
+
+    def drain(self, number: int) -> bool:
+        """Ask for DRAINED. True: something is queued; DRAINED follows when it has left, CLOSED when it is lost.
+
+        False: nothing is queued (or the connection is gone), and nothing follows.
+        """
+
+    def watch_drained(self, number: int) -> None:
+        """From now on: DRAINED each time that the system refused bytes of this connection and then took them all."""
+
+    def wait_drained(self, number: int, timeout: float | None) -> bool:
+        """Wait until nothing is queued for this connection, driving the I/O, without callbacks.
+
+        False: `timeout` seconds have passed, or the connection is gone. Any thread may wait; it is the one method
+        besides `take` that does. Raises: KeyboardInterrupt (and what other signal handlers raise).
+        """
 
     def close(self, number: int, code: int, reason: str) -> int:
         """Begin the closing handshake. SENT or SHUT. Raises: ValueError for a code that may not be sent."""
@@ -147,14 +198,20 @@ class Core:
     def round_trips(self, number: int) -> list[tuple[float, float]]:
         """The last 32 pongs of a WebSocket, oldest first: `(how many seconds ago, round trip in seconds)`."""
 
-    def hold(self, number: int) -> None:
-        """The event being handled is not finished when its callback returns (a coroutine goes on); see `release`."""
+    def hold(self, number: int, size: int) -> None:
+        """The event being handled is not finished when its callback returns (a coroutine goes on); see `release`.
 
-    def release(self, number: int) -> None:
-        """The work of one `hold` has finished."""
+        `size` is the bytes of its message, 0 for other events: they count against `max_inbox_bytes` meanwhile.
+        """
+
+    def release(self, number: int, size: int) -> None:
+        """The work of one `hold` of that `size` has finished."""
 
     def stats(self) -> dict[str, int]:
-        """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics."""
+        """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics, dropped.
+
+        `dropped` are the messages that clients did not get because they read too slowly.
+        """
 
     def shutdown(self) -> None:
         """Cut every connection, stop the watchman, close every descriptor. Idempotent."""

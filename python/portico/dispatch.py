@@ -9,14 +9,16 @@ import asyncio
 import concurrent.futures
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from portico._core import CLOSED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED
+from portico._core import CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED
+from portico.pull import byte_size, settle
 from portico.request import Request
 from portico.response import Response, normalise
-from portico.websocket import MessageListener, SendResult, WebSocket
+from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
     from portico._core import Address, Batch, Core, Event, RequestParts
@@ -38,6 +40,7 @@ class Site:
     routes: Sequence[Route]
     address: Address
     on_stopped: Job
+    links: dict[tuple[int, str | None], Link] = field(default_factory=dict)  # by route and subprotocol
 
 
 class Dispatcher:
@@ -60,6 +63,7 @@ class Dispatcher:
             CLOSED: self._closed,
             GONE: self._gone,
             STOPPED: self._stopped,
+            DRAINED: self._drained,
         }
         self._handlers = handlers
 
@@ -95,7 +99,7 @@ class Dispatcher:
                             result = listener(binary, payload)  # type: ignore[arg-type]
                             # What `lambda binary, message: ws.send(…)` returns must not cost a question.
                             if result is not None and result.__class__ is not SendResult:
-                                self._follow(number, "on_message", result)
+                                self._follow(number, "on_message", result, payload)  # type: ignore[arg-type]
                         except Exception as error:
                             self._report_socket(number, "on_message", error)
                             failed = True
@@ -136,7 +140,8 @@ class Dispatcher:
         if is_head and result is None:
             self._core.proceed(number)
         elif _is_awaitable(result):
-            self._answering[number] = self._later(number, result, partial(self._answered, number, route, is_head))
+            finish = partial(self._answered, number, route, is_head)
+            self._answering[number] = self._later(number, 0, result, finish)
         else:
             self._core.respond(number, *normalise(result))
 
@@ -170,44 +175,79 @@ class Dispatcher:
 
     # WebSocket
 
-    def _open(self, number: int, parts: RequestParts) -> None:
+    def _open(self, number: int, payload: tuple[RequestParts, str | None]) -> None:
+        parts, subprotocol = payload
         site = self.sites[parts[0]]
-        route = site.routes[parts[1]]
-        ws = self.sockets[number] = WebSocket(number, self._core, Request(parts, site.address), route)
-        if route.on_message is not None:
-            ws._listeners = (_without_type(ws, route.on_message),)
-        if route.on_close is not None:
-            ws._closers = (partial(route.on_close, ws),)
-        if route.on_open is None:
+        link = site.links.get((parts[1], subprotocol)) or self._link(site, parts[1], subprotocol)
+        ws = self.sockets[number] = WebSocket(number, link, parts)
+        if link.listener is not None:
+            ws._listeners = (MethodType(link.listener, ws),)
+        if link.route.on_open is None:
             return
         try:
-            result = route.on_open(ws)
+            result = link.route.on_open(ws)
             if _is_awaitable(result):
-                ws._opening = _Opening(ws, self)
-                self._later(number, result, partial(self._opened, ws))
+                ws._extend().opening = _Opening(ws, self)
+                self._later(number, 0, result, partial(self._opened, ws))
         except Exception as error:
             self._end_opening(ws)
             self._fail_socket(number, "on_open", error)
+
+    def _link(self, site: Site, index: int, subprotocol: str | None) -> Link:
+        link = site.links[index, subprotocol] = Link(self._core, site.routes[index], site.address, subprotocol)
+        return link
 
     def _opened(self, ws: WebSocket, future: Future) -> None:
         self._end_opening(ws)
         self._ended(ws.id, "on_open", future)
 
     def _end_opening(self, ws: WebSocket) -> None:
-        if isinstance(ws._opening, _Opening):
-            self._soon(ws._opening.release)
+        extras = ws._extras
+        if extras is not None and extras.opening is not None:
+            self._soon(extras.opening.release)
+
+    def _drained(self, number: int, _: None) -> None:
+        ws = self.sockets[number]
+        extras = ws._extras
+        if extras is None:
+            return
+        # More may have been sent since this event was on its way. Asking tells, and asks for the next one.
+        if extras.waiters and not self._core.drain(number):
+            for waiter in tuple(extras.waiters):
+                settle(waiter, True)
+        if extras.drainers:
+            self._after_started(partial(self._run_drainers, ws, extras.drainers))
+
+    def _run_drainers(self, ws: WebSocket, drainers: Iterable[PlainListener]) -> None:
+        failed = False
+        for listener in drainers:
+            try:
+                result = listener()
+                if result is not None:
+                    self._follow(ws.id, "on_drain", result)
+            except Exception as error:
+                self._report_socket(ws.id, "on_drain", error)
+                failed = True
+        if failed:
+            self._core.close(ws.id, 1011, "")
 
     def _closed(self, number: int, payload: tuple[int, str]) -> None:
         ws = self.sockets[number]
-        ws._is_open = False
-        ws._close_code, ws._close_reason = payload
+        ws._end = payload
+        if ws._extras is not None:
+            for waiter in tuple(ws._extras.waiters or ()):
+                settle(waiter, False)
         # A coroutine on_open may well be waiting for just this close, so it is not waited for.
         self._end_opening(ws)
         self._after_started(partial(self._run_closers, ws))
 
     def _run_closers(self, ws: WebSocket) -> None:
+        on_close = ws._link.route.on_close
+        first: tuple[PlainListener, ...] = () if on_close is None else (partial(on_close, ws),)
         try:
-            for listener in ws._closers:
+            if ws._extras is not None and ws._extras.pull is not None:
+                ws._extras.pull.end()
+            for listener in first + ws._closers:
                 try:
                     result = listener()
                     if result is not None:
@@ -216,11 +256,12 @@ class Dispatcher:
                     self._report_socket(ws.id, "on_close", error)
         finally:
             self.sockets.pop(ws.id, None)
+            ws._forget_listeners()
 
-    def _follow(self, number: int, where: str, result: object) -> None:
+    def _follow(self, number: int, where: str, result: object, message: str | bytes = b"") -> None:
         """What a listener returned is ignored, unless it has to be awaited."""
         if _is_awaitable(result):
-            self._later(number, result, partial(self._ended, number, where))
+            self._later(number, byte_size(message), result, partial(self._ended, number, where))
 
     def _ended(self, number: int, where: str, future: Future) -> None:
         if not future.cancelled():
@@ -234,7 +275,7 @@ class Dispatcher:
 
     def _report_socket(self, number: int, where: str, error: Exception) -> None:
         ws = self.sockets.get(number)
-        _report(ws._route if ws else None, number, where, error)
+        _report(ws._link.route if ws else None, number, where, error)
 
     # Both
 
@@ -261,24 +302,24 @@ class Dispatcher:
         self._queued -= 1
         job()
 
-    def _later(self, number: int, awaitable: object, finish: Callable[[Future], None]) -> Future:
-        """Start `awaitable`. Until it has finished, the event it came from counts against the inbox."""
-        self._core.hold(number)
+    def _later(self, number: int, size: int, awaitable: object, finish: Callable[[Future], None]) -> Future:
+        """Start `awaitable`. Until it has finished, its event and the `size` of its message count against the inbox."""
+        self._core.hold(number, size)
         try:
             future = self._spawn(awaitable)
         except BaseException:
-            self._core.release(number)
+            self._core.release(number, size)
             raise
         self._unfinished.add(future)
-        future.add_done_callback(partial(self._finish, number, finish))
+        future.add_done_callback(partial(self._finish, number, size, finish))
         return future
 
-    def _finish(self, number: int, finish: Callable[[Future], None], future: Future) -> None:
+    def _finish(self, number: int, size: int, finish: Callable[[Future], None], future: Future) -> None:
         self._unfinished.discard(future)
         try:
             finish(future)
         finally:
-            self._core.release(number)
+            self._core.release(number, size)
 
     def _warn_late(self, waited_s: float) -> None:
         self._was_late = True
@@ -310,24 +351,19 @@ class _Opening:
         self._dispatcher._soon(self.release)
 
     def release(self) -> None:
-        if self._ws._opening is not self:
+        if not self._ws._has_opened(self):
             return
-        self._ws._opening = None
         self._ws._listeners = self._listeners
         number, core = self._ws.id, self._dispatcher._core
         try:
             self._dispatcher._handle([(MESSAGE, number, message) for message in self._kept])
         finally:
-            for _ in self._kept:
-                core.release(number)
+            for message in self._kept:
+                core.release(number, byte_size(message))
 
     def _keep(self, _binary: bool, message: str | bytes) -> None:
         self._kept.append(message)
-        self._dispatcher._core.hold(self._ws.id)
-
-
-def _without_type(ws: WebSocket, on_message: Callable[[WebSocket, str | bytes], object]) -> MessageListener:
-    return lambda _binary, message: on_message(ws, message)
+        self._dispatcher._core.hold(self._ws.id, byte_size(message))
 
 
 def _is_awaitable(value: object) -> bool:

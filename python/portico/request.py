@@ -27,17 +27,14 @@ _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
 class Request:
     """One request, whole. `request.headers["accept"]`, `request.query["page"]`, `request.text()`."""
 
-    __slots__ = ("__weakref__", "_cookies", "_environ", "_headers", "_parts", "_path", "_query", "_server", "_uri")
+    __slots__ = ("__weakref__", "_headers", "_parts", "_path", "_rare", "_server")
 
     def __init__(self, parts: RequestParts, server: Address) -> None:
         self._parts = parts
         self._server = server
-        self._uri: str | None = None
         self._path: str | None = None
         self._headers: Headers | None = None
-        self._query: Query | None = None
-        self._cookies: dict[str, str] | None = None
-        self._environ: dict[str, Any] | None = None
+        self._rare: _Rare | None = None
 
     @property
     def method(self) -> str:
@@ -47,13 +44,10 @@ class Request:
     @property
     def uri(self) -> str:
         """Raw path and query, as sent."""
-        uri = self._uri
-        if uri is None:
-            uri = self._parts[3]
-            if uri[:1] != "/" and (origin := _ORIGIN.match(uri)):
-                rest = uri[origin.end() :]
-                uri = rest if rest[:1] == "/" else "/" + rest
-            self._uri = uri
+        uri = self._parts[3]
+        if uri[:1] != "/" and (origin := _ORIGIN.match(uri)):
+            rest = uri[origin.end() :]
+            uri = rest if rest[:1] == "/" else "/" + rest
         return uri
 
     @property
@@ -80,10 +74,10 @@ class Request:
     @property
     def query(self) -> Query:
         """The decoded query, as `Query`."""
-        query = self._query
-        if query is None:
-            query = self._query = Query(self.query_string)
-        return query
+        rare = self._rare_values()
+        if rare.query is None:
+            rare.query = Query(self.query_string)
+        return rare.query
 
     @property
     def headers(self) -> Headers:
@@ -96,10 +90,10 @@ class Request:
     @property
     def cookies(self) -> Mapping[str, str]:
         """Cookies by name. Of two with one name the first counts: browsers send the most specific path first."""
-        cookies = self._cookies
-        if cookies is None:
-            cookies = self._cookies = _parse_cookies(self.headers.get("cookie", ""))
-        return dict(cookies)
+        rare = self._rare_values()
+        if rare.cookies is None:
+            rare.cookies = _parse_cookies(self.headers.get("cookie", ""))
+        return dict(rare.cookies)
 
     @property
     def body(self) -> bytes:
@@ -144,13 +138,30 @@ class Request:
 
         `PATH_INFO` is percent-decoded, like `path`, and `QUERY_STRING` has no leading `?`.
         """
-        environ = self._environ
-        if environ is None:
-            environ = self._environ = _build_environ(self)
-        return environ
+        rare = self._rare_values()
+        if rare.environ is None:
+            rare.environ = _build_environ(self)
+        return rare.environ
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri}>"
+
+    def _rare_values(self) -> _Rare:
+        rare = self._rare
+        if rare is None:
+            rare = self._rare = _Rare()
+        return rare
+
+
+class _Rare:
+    """What few callbacks ask for; an idle WebSocket's handshake should not have room for it."""
+
+    __slots__ = ("cookies", "environ", "query")
+
+    def __init__(self) -> None:
+        self.query: Query | None = None
+        self.cookies: dict[str, str] | None = None
+        self.environ: dict[str, Any] | None = None
 
 
 class Query(Mapping[str, str]):

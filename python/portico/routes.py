@@ -1,4 +1,4 @@
-"""What a server serves and how much of it: `Route` and `Limits`.
+"""What a server serves and how much of it: `Route`, `Deflate` and `Limits`.
 
 Values only; matching and enforcing happen in the native half. Thread: any (pure).
 """
@@ -6,9 +6,10 @@ Values only; matching and enforcing happen in the native half. Thread: any (pure
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from portico.request import Request
@@ -19,6 +20,12 @@ MIB = 1024 * KIB
 
 Inline: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 """`(status, header fields, body)` of an answer that never needs Python."""
+
+SlowClient: TypeAlias = Literal["close", "drop_new", "drop_oldest"]
+"""What a message does that finds no room in the outbox: end the connection, get lost, or push out older ones."""
+
+# RFC 6455 §4.1: a subprotocol is a token of RFC 9110 §5.6.2.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +63,33 @@ class Limits:
             if field.name.endswith("_s"):
                 _check_timeout(field.name, value)
             elif value is not None or field.name != "max_connections_per_address":
-                _check_count(field.name, value)
+                # A body limit of 0 is a meaningful wish ("no uploads"); a message or head limit of 0 would refuse all.
+                _check_count(field.name, value, 0 if field.name.startswith("max_body") else 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deflate:
+    """How messages are compressed, if the client agrees: permessage-deflate (RFC 7692).
+
+    level: 1 is the fastest, 9 the smallest.
+    window_bits: 9 to 15; how far back either side looks for repeats, `2 ** window_bits` bytes.
+    min_bytes: shorter messages leave as they are; compressing them costs more than it saves.
+    context_takeover: whether a message may refer to the ones before it. Small messages shrink far more, and every
+        connection keeps up to 300 KiB of memory for it; without, an idle connection keeps none.
+
+    Raises: ValueError.
+    """
+
+    level: int = 6
+    window_bits: int = 15
+    min_bytes: int = 860
+    context_takeover: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("level", self.level, 1, 9)
+        _check_count("window_bits", self.window_bits, 9, 15)
+        _check_count("min_bytes", self.min_bytes, 0)
+        _check_flag("context_takeover", self.context_takeover)
 
 
 def _check_timeout(name: str, value: object) -> None:
@@ -66,11 +99,15 @@ def _check_timeout(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a positive number of seconds, or None for no time-out; got {value!r}")
 
 
-def _check_count(name: str, value: object) -> None:
-    # A body limit of 0 is a meaningful wish ("no uploads"); a message or head limit of 0 would refuse everything.
-    least = 0 if name.startswith("max_body") else 1
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name} must be a whole number, at least {least}; got {value!r}")
+def _check_count(name: str, value: object, least: int, most: int | None = None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be a whole number, {wanted}; got {value!r}")
+
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be True or False; got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +115,11 @@ class Route:
     """One path and who answers it: up to five callables, or `inline`, which needs no Python at all.
 
     `path` begins with `/` and is compared with the percent-decoded path of the request; `prefix` also takes
-    everything below it, on whole segments. The longest path wins. Raises: ValueError.
+    everything below it, on whole segments. The longest path wins.
+
+    For its WebSockets: `subprotocols` in the order of preference; with `requires_subprotocol` a client that offers none
+    of them is refused; `deflate` allows compression; `slow_client` says what a message does that finds no room in the
+    outbox. Raises: TypeError, ValueError.
     """
 
     path: str = "/"
@@ -89,6 +130,10 @@ class Route:
     on_message: Callable[[WebSocket, str | bytes], object] | None = None
     on_close: Callable[[WebSocket], object] | None = None
     inline: Inline | None = None
+    subprotocols: Sequence[str] = ()
+    requires_subprotocol: bool = False
+    deflate: Deflate | None = None
+    slow_client: SlowClient = "close"
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
@@ -96,8 +141,40 @@ class Route:
         answers = self.on_head or self.on_request or self.wants_websocket
         if bool(answers) == (self.inline is not None):
             raise ValueError(f"route {self.path!r} needs either a callable or an inline answer, and not both")
+        object.__setattr__(self, "subprotocols", _read_subprotocols(self.subprotocols))
+        _check_flag("requires_subprotocol", self.requires_subprotocol)
+        if self.requires_subprotocol and not self.subprotocols:
+            raise ValueError("requires_subprotocol needs subprotocols; without one, every client would be refused")
+        if self.deflate is not None and not isinstance(self.deflate, Deflate):
+            raise TypeError(f"deflate must be a Deflate or None; got {self.deflate!r}")
+        if self.slow_client not in get_args(SlowClient):
+            names = ", ".join(map(repr, get_args(SlowClient)))
+            raise ValueError(f"slow_client must be one of {names}; got {self.slow_client!r}")
+        if self.changes_websockets and not self.wants_websocket:
+            # Somebody who says deflate=True here may well expect compressed answers, and would never learn.
+            raise ValueError(
+                f"route {self.path!r} takes no WebSockets, which subprotocols, deflate and slow_client are about"
+            )
 
     @property
     def wants_websocket(self) -> bool:
         """Whether a WebSocket handshake on this route is accepted."""
         return self.on_open is not None or self.on_message is not None or self.on_close is not None
+
+    @property
+    def changes_websockets(self) -> bool:
+        """Whether anything about its WebSockets is other than the default."""
+        return bool(self.subprotocols) or self.deflate is not None or self.slow_client != "close"
+
+
+def _read_subprotocols(names: object) -> tuple[str, ...]:
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise TypeError(f"subprotocols must be a list of names; got {names!r}")
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"a subprotocol must be a str, not {type(name).__name__} ({name!r})")
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"a subprotocol is made of letters, digits and !#$%&'*+-.^_`|~ only; got {name!r}")
+        if names.count(name) > 1:
+            raise ValueError(f"subprotocol {name!r} is there twice")
+    return tuple(names)

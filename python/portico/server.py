@@ -19,16 +19,17 @@ import threading
 from collections.abc import Awaitable, Generator, Sequence
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
-from portico._core import WANTS_HEAD, WANTS_REQUEST, WANTS_WEBSOCKET
+from portico._core import SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, WANTS_HEAD, WANTS_REQUEST, WANTS_WEBSOCKET
 from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.pumps.event_loop import running_loop
 from portico.routes import Limits, Route
+from portico.websocket import WebSocket
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from portico._core import Address, RouteSpec
+    from portico._core import Address, RouteSpec, WebSocketSpec
 
 logger = logging.getLogger("portico")
 
@@ -38,6 +39,8 @@ Names: TypeAlias = "Sequence[str] | str | None"
 
 # sun_path holds 108 bytes on Linux and 104 on macOS and the BSDs, the closing NUL among them.
 MAX_PATH_BYTES: Final = 107 if os.uname().sysname == "Linux" else 103
+
+_SLOW: Final = {"close": SLOW_CLOSE, "drop_new": SLOW_DROP_NEW, "drop_oldest": SLOW_DROP_OLDEST}
 
 _running: dict[int, Server] = {}
 
@@ -240,11 +243,35 @@ class Server:
     def broadcast(self, data: str | bytes | bytearray | memoryview) -> int:
         """Send one message to every open WebSocket; return how many took it. Any thread. Raises: TypeError."""
         self._touch()
-        if not isinstance(data, (str, bytes, bytearray, memoryview)):
-            raise TypeError(f"a message must be str or bytes-like, not {type(data).__name__}")
+        _check_message(data)
         if self._home is None or self._state == "stopped":
             return 0
         return self._home.core.broadcast(self._number, data)
+
+    def publish(
+        self, topic: str, data: str | bytes | bytearray | memoryview, *, exclude: WebSocket | None = None
+    ) -> int:
+        """Send one message to every WebSocket that has subscribed to `topic`; return how many took it. Any thread.
+
+        `exclude` doesn't get it, which is usually the one that said it. Raises: TypeError.
+        """
+        self._touch()
+        if not isinstance(topic, str):
+            raise TypeError(f"a topic must be a str, not {type(topic).__name__}")
+        _check_message(data)
+        if exclude is not None and not isinstance(exclude, WebSocket):
+            raise TypeError(f"exclude must be a WebSocket or None, not {type(exclude).__name__}")
+        if self._home is None or self._state == "stopped":
+            return 0
+        return self._home.core.publish(self._number, topic, data, 0 if exclude is None else exclude.id)
+
+    @property
+    def topics(self) -> dict[str, int]:
+        """How many WebSockets have subscribed to each topic; one without members does not exist. Any thread."""
+        self._touch()
+        if self._home is None or self._state == "stopped":
+            return {}
+        return self._home.core.topics(self._number)
 
     def home_ended(self, in_child: bool) -> None:
         """Its home has ended, and this server with it."""
@@ -429,10 +456,23 @@ def _names(option: str, names: Names, default: Sequence[str]) -> list[str] | Non
     return None if "*" in listed else listed
 
 
+def _check_message(data: object) -> None:
+    if not isinstance(data, (str, bytes, bytearray, memoryview)):
+        raise TypeError(f"a message must be str or bytes-like, not {type(data).__name__}")
+
+
 def _spec(route: Route) -> RouteSpec:
     wants = (
         (WANTS_HEAD if route.on_head is not None else 0)
         | (WANTS_REQUEST if route.on_request is not None else 0)
         | (WANTS_WEBSOCKET if route.wants_websocket else 0)
     )
-    return route.path, route.prefix, wants, route.inline
+    return route.path, route.prefix, wants, route.inline, _websocket_spec(route) if route.changes_websockets else None
+
+
+def _websocket_spec(route: Route) -> WebSocketSpec:
+    deflate = route.deflate
+    how = None
+    if deflate is not None:
+        how = (deflate.level, deflate.window_bits, deflate.min_bytes, deflate.context_takeover)
+    return route.subprotocols, route.requires_subprotocol, how, _SLOW[route.slow_client]

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from portico._core import CLOSED, FULL, GONE, HEAD, MESSAGE, OPEN, REQUEST, SENT, SHUT, STOPPED
+from portico._core import CLOSED, DRAINED, FULL, GONE, HEAD, MESSAGE, OPEN, REQUEST, SENT, SHUT, STOPPED
 
 if TYPE_CHECKING:
     from portico.server import Server
@@ -32,7 +32,7 @@ def request_parts(
     client: Any = ("127.0.0.1", 50000),
     is_websocket: bool = False,
 ) -> Any:
-    """The payload of HEAD, REQUEST and OPEN, as the native half builds it."""
+    """The payload of HEAD and REQUEST, and most of OPEN's, as the native half builds it."""
     fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
     return (server, route, method, target, http_version, fields, body, client, is_websocket)
 
@@ -69,8 +69,11 @@ class FakeCore:
         self.configs: dict[int, Mapping[str, Any]] = {}
         self.sockets: dict[int, int] = {}  # open WebSocket → its server
         self.unanswered: set[int] = set()
-        self.held: dict[int, int] = {}
+        self.held: dict[int, int] = {}  # connection → how many of its events are not finished
+        self.held_bytes: dict[int, int] = {}
         self.full: set[int] = set()  # connections whose outbox is full
+        self.queued: set[int] = set()  # connections for which something is queued; `drained` ends that
+        self.members: dict[tuple[int, str], set[int]] = {}  # (server, topic) → its subscribers
         self.listen_error: OSError | None = None
         self.waited_s = 0.0
         self.is_shut = False
@@ -97,16 +100,20 @@ class FakeCore:
     def head(self, server: int, target: str = "/", **parts: Any) -> int:
         return self.request(server, target, kind=HEAD, **parts)
 
-    def open(self, server: int, target: str = "/", **parts: Any) -> int:
+    def open(self, server: int, target: str = "/", *, subprotocol: str | None = None, **parts: Any) -> int:
         number = next(_numbers)
         self.sockets[number] = server
-        return self.push(OPEN, number, request_parts(server, target, is_websocket=True, **parts))
+        return self.push(OPEN, number, (request_parts(server, target, is_websocket=True, **parts), subprotocol))
 
     def message(self, number: int, data: str | bytes) -> None:
         self.push(MESSAGE, number, data)
 
+    def drained(self, number: int) -> None:
+        self.queued.discard(number)
+        self.push(DRAINED, number)
+
     def closed(self, number: int, code: int = 1005, reason: str = "") -> None:
-        self.sockets.pop(number, None)
+        self._forget(number)
         self.push(CLOSED, number, (code, reason))
 
     def gone(self, number: int) -> None:
@@ -187,7 +194,7 @@ class FakeCore:
 
     def close(self, number: int, code: int, reason: str) -> int:
         self.commands.append(("close", number, code, reason))
-        if self.sockets.pop(number, None) is None:
+        if not self._forget(number):
             return SHUT
         self.push(CLOSED, number, (code, reason))
         return SENT
@@ -202,11 +209,46 @@ class FakeCore:
     def round_trips(self, number: int) -> list[tuple[float, float]]:
         return []
 
-    def hold(self, number: int) -> None:
+    def hold(self, number: int, size: int) -> None:
         self.held[number] = self.held.get(number, 0) + 1
+        self.held_bytes[number] = self.held_bytes.get(number, 0) + size
 
-    def release(self, number: int) -> None:
+    def release(self, number: int, size: int) -> None:
         self.held[number] -= 1
+        self.held_bytes[number] -= size
+
+    def drain(self, number: int) -> bool:
+        self.commands.append(("drain", number))
+        return number in self.queued
+
+    def watch_drained(self, number: int) -> None:
+        self.commands.append(("watch_drained", number))
+
+    def wait_drained(self, number: int, timeout: float | None) -> bool:
+        """Doesn't wait: what is queued now has not left when the time is up."""
+        self.commands.append(("wait_drained", number, timeout))
+        return number in self.sockets and number not in self.queued
+
+    def subscribe(self, number: int, topic: str) -> bool:
+        self.commands.append(("subscribe", number, topic))
+        if number not in self.sockets:
+            return False
+        self.members.setdefault((self.sockets[number], topic), set()).add(number)
+        return True
+
+    def unsubscribe(self, number: int, topic: str) -> bool:
+        self.commands.append(("unsubscribe", number, topic))
+        members = self.members.get((self.sockets.get(number, 0), topic), set())
+        was_member = number in members
+        members.discard(number)
+        return was_member
+
+    def publish(self, server: int, topic: str, data: Any, exclude: int) -> int:
+        self.commands.append(("publish", server, topic, data, exclude))
+        return len(self.members.get((server, topic), set()) - {exclude})
+
+    def topics(self, server: int) -> dict[str, int]:
+        return {topic: len(members) for (owner, topic), members in self.members.items() if owner == server and members}
 
     def stats(self) -> dict[str, int]:
         return {"batches": 0}
@@ -217,6 +259,12 @@ class FakeCore:
             self.wake()
             os.close(self._readable)
             os.close(self._writable)
+
+    def _forget(self, number: int) -> bool:
+        self.queued.discard(number)
+        for members in self.members.values():
+            members.discard(number)
+        return self.sockets.pop(number, None) is not None
 
     def before_fork(self) -> None:
         self.commands.append(("before_fork",))

@@ -6,6 +6,7 @@ import asyncio
 import email.utils
 import logging
 import os
+import select
 import shutil
 import subprocess
 import tempfile
@@ -24,6 +25,10 @@ from .conftest import Live, Recorder, Serve
 from .wire_client import DEADLINE_S, Client, ask, handshake, request
 
 POST_CHUNKED = request("POST", "/", "Transfer-Encoding: chunked")
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # The connection
@@ -79,6 +84,25 @@ def test_slow_first_answer_is_not_overtaken(serve: Serve) -> None:
         bodies = [client.receive_reply().body for _ in range(4)]
     assert bodies == [b"/slow", b"/fast", b"/slow", b"/fast"]
     assert order == ["/slow", "/fast", "/slow", "/fast"]
+
+
+def test_answers_wait_for_a_client_that_does_not_read(serve: Serve) -> None:
+    """A few bytes for a page each: without a bound the outbox would grow by gigabytes."""
+    live = serve(lambda req: "x", inline={"/page": ("text/plain", b"x" * 15_000)})
+    ask_for_page = request("GET", "/page")
+    most = 64 << 20
+    before = resident_bytes()
+    with live.connect(receive_buffer_bytes=4096) as client:
+        sent = 0
+        client.socket.setblocking(False)
+        while sent < most and select.select([], [client.socket], [], 1.0)[1]:
+            sent += client.socket.send((ask_for_page * 1000)[sent % len(ask_for_page) :])
+        assert sent < most, "it goes on reading requests"
+        assert resident_bytes() < before + (64 << 20), "the answers pile up"
+        client.socket.settimeout(DEADLINE_S)
+        for _ in range(1000):  # far more than were answered before they were read
+            assert client.receive_reply().body == b"x" * 15_000
+    assert live.ask("GET", "/other").body == b"x"
 
 
 def test_pipelined_requests_of_all_kinds_are_answered_in_order(serve: Serve) -> None:

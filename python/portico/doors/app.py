@@ -6,18 +6,19 @@ Translates and checks; serving is the server's business. Thread: the one that st
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from portico.home import Callbacks, current_home
 from portico.request import Request
 from portico.response import Response, normalise
-from portico.routes import Inline, Limits, Route
+from portico.routes import Deflate, Inline, Limits, Route, SlowClient
 from portico.server import Names, Server, list_servers
 
 InlineAnswers: TypeAlias = "Mapping[str, tuple[str, bytes | str] | Response]"
 
 _CALLABLES = ("call", "on_headers", "on_ws_open")
+_ROUTE_OPTIONS = {"inline", "subprotocols", "requires_subprotocol", "deflate", "slow_client"}
 _MEMBERS = {*_CALLABLES, "static_paths", "static_path_options"}
 
 
@@ -33,6 +34,10 @@ def start_server(
     allowed_hosts: Names = None,
     replace: bool = False,
     inline: InlineAnswers | None = None,
+    subprotocols: Sequence[str] = (),
+    requires_subprotocol: bool = False,
+    deflate: bool | Deflate = False,
+    slow_client: SlowClient = "close",
 ) -> Server:
     """Start serving `app` on `host:port` and return at once.
 
@@ -48,11 +53,23 @@ def start_server(
     allowed_origins, allowed_hosts: names besides the server's own that `Origin` and `Host` may carry; `"*"`: any.
     replace: first stop a server of this process that listens at the same address (for cells that run again).
     inline: answers that never need Python: `{"/path": (content_type, body)}` or `{"/path": Response(…)}`.
+    subprotocols: what WebSockets may speak, in the order of preference; `ws.subprotocol` tells what was agreed on.
+    requires_subprotocol: refuse WebSockets that offer none of them.
+    deflate: compress WebSocket messages where the client agrees; True, or `Deflate(…)` other than the defaults.
+    slow_client: what a message does that doesn't fit into `max_outbox_bytes`: "close" the connection with 1013,
+        "drop_new" (only this message is lost) or "drop_oldest" (it pushes out older ones).
 
     Raises: OSError that names the address and the reason; ValueError; TypeError.
     """
     server = Server(
-        build_routes(app, inline),
+        build_routes(
+            app,
+            inline,
+            subprotocols=subprotocols,
+            requires_subprotocol=requires_subprotocol,
+            deflate=deflate,
+            slow_client=slow_client,
+        ),
         (host, port),
         quiet=quiet,
         limits=limits,
@@ -76,6 +93,10 @@ def start_pipe_server(
     allowed_hosts: Names = None,
     replace: bool = False,
     inline: InlineAnswers | None = None,
+    subprotocols: Sequence[str] = (),
+    requires_subprotocol: bool = False,
+    deflate: bool | Deflate = False,
+    slow_client: SlowClient = "close",
 ) -> Server:
     """Start serving `app` on the unix socket at `name`; otherwise as `start_server`.
 
@@ -83,7 +104,14 @@ def start_pipe_server(
         mode to the process's own umask.
     """
     server = Server(
-        build_routes(app, inline),
+        build_routes(
+            app,
+            inline,
+            subprotocols=subprotocols,
+            requires_subprotocol=requires_subprotocol,
+            deflate=deflate,
+            slow_client=slow_client,
+        ),
         _read_name(name),
         quiet=quiet,
         limits=limits,
@@ -101,8 +129,8 @@ def run_server(host: str, port: int, app: object, quiet: bool = False, **options
 
     Raises: what `start_server` raises; RuntimeError in a running loop or a callback.
     """
-    inline = options.pop("inline", None)
-    Server(build_routes(app, inline), (host, port), quiet=quiet, **options).serve()
+    for_routes = {name: options.pop(name) for name in _ROUTE_OPTIONS & options.keys()}
+    Server(build_routes(app, **for_routes), (host, port), quiet=quiet, **options).serve()
 
 
 def stop_server(server: Server) -> None:
@@ -142,12 +170,15 @@ def fileno() -> int:
     return home.fileno()
 
 
-def build_routes(app: object, inline: InlineAnswers | None = None) -> list[Route]:
-    """Read an app's members, once, into routes. Raises: TypeError, ValueError."""
+def build_routes(
+    app: object, inline: InlineAnswers | None = None, *, deflate: bool | Deflate = False, **options: Any
+) -> list[Route]:
+    """Read an app's members, once, into routes. Options: what a `Route` takes. Raises: TypeError, ValueError."""
     call, on_headers, on_ws_open = _read_app(app)
     if call is None and on_ws_open is None:
         call = _not_found
-    routes = [Route(prefix=True, on_head=on_headers, on_request=call, on_open=on_ws_open)]
+    options["deflate"] = _read_deflate(deflate)
+    routes = [Route(prefix=True, on_head=on_headers, on_request=call, on_open=on_ws_open, **options)]
     routes += [Route(path=path, inline=_read_inline(path, answer)) for path, answer in (inline or {}).items()]
     return routes
 
@@ -181,6 +212,14 @@ def _read_mapping(app: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _not_found(_: Request) -> Response:
     return Response(404, {"Content-Type": "text/plain; charset=utf-8"}, "404 Not Found\n")
+
+
+def _read_deflate(deflate: object) -> Deflate | None:
+    if isinstance(deflate, bool):
+        return Deflate() if deflate else None
+    if not isinstance(deflate, Deflate):
+        raise TypeError(f"deflate must be True, False or portico.Deflate(…); got {deflate!r}")
+    return deflate
 
 
 def _read_inline(path: str, answer: tuple[str, bytes | str] | Response) -> Inline:

@@ -1,38 +1,36 @@
-//! The seam: `Core` and `Batch`, documented in `python/portico/_core.pyi`. The only file that knows Python.
+//! The seam: `Core` and `Batch`, documented in `python/portico/_core.pyi`. Only this folder knows Python.
 //!
 //! Thread: whichever thread of the interpreter calls; attached to it, except inside `detach`.
 
-use crate::engine::{Engine, Handled};
+mod arguments;
+mod batch;
+
+use crate::engine::Engine;
 use crate::http::Answer;
-use crate::listen::Listener;
-use crate::mailbox::{Event, Kind, Request};
 use crate::number::Number;
-use crate::outbox::{COPY_BELOW_BYTES, Outbox};
+use crate::outgoing::Outgoing;
 use crate::reactor::Reactor;
-use crate::route_table::{Inline, Route, RouteTable, Wants};
-use crate::settings::{Limits, Settings};
-use crate::timers::Millis;
+use crate::route_table::{RouteTable, Wants};
+use crate::settings::Settings;
+use crate::topics::Topics;
 use crate::watchman;
-use crate::websocket::Outcome;
+use crate::websocket_send::Outcome;
+use arguments::{
+    RouteSpec, SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, deadline_after, item, limits_of,
+    open_listener, os_error, payload_of, routes_of, value_error,
+};
+use batch::Batch;
 use parking_lot::Mutex;
-use pyo3::buffer::PyBuffer;
-use pyo3::conversion::FromPyObjectOwned;
-use pyo3::exceptions::{PyOSError, PyRuntimeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyBytes, PyDict, PyString, PyTuple};
-use std::borrow::Cow;
-use std::collections::VecDeque;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use pyo3::types::PyDict;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-use wire::http_head::{Content, HeadLimits, ResponseLine, Version, encode_response_head};
 use wire::ws_close::is_sendable;
-use wire::ws_frame::{Opcode, encode_frame, encode_header};
-use wire::ws_message::MessageLimits;
+use wire::ws_deflate::InflaterPool;
 
 const HEAD: u8 = 0;
 const REQUEST: u8 = 1;
@@ -41,10 +39,18 @@ const MESSAGE: u8 = 3;
 const CLOSED: u8 = 4;
 const GONE: u8 = 5;
 const STOPPED: u8 = 6;
+const DRAINED: u8 = 7;
 
 const SENT: u8 = 0;
 const SHUT: u8 = 7;
 const FULL: u8 = 8;
+
+/// What is compressed beside the reactor and detached from the interpreter: neither should wait for it.
+const COMPRESS_ALONE_BYTES: usize = 64 * 1024;
+/// A message to more than this many leaves the reactor to others in between.
+const AUDIENCE_PER_TURN: usize = 256;
+/// How often a wait looks for signals.
+const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 /// RFC 6455 §5.5: what a control frame can carry.
 const MAX_CONTROL_BYTES: usize = 125;
@@ -119,8 +125,9 @@ impl Core {
             allowed_hosts: item(&config, "allowed_hosts")?,
             allowed_origins: item(&config, "allowed_origins")?,
             is_tcp,
+            inflaters: InflaterPool::new(),
         };
-        let routes = routes_of(item(&config, "routes")?)?;
+        let routes = self.routes(item(&config, "routes")?)?;
         let number = py.detach(|| {
             let mut lease = self.engine.lease();
             lease.forget_stopped();
@@ -130,7 +137,7 @@ impl Core {
     }
 
     fn set_routes(&self, py: Python<'_>, server: Number, routes: Vec<RouteSpec>) -> PyResult<bool> {
-        let routes = routes_of(routes)?;
+        let routes = self.routes(routes)?;
         Ok(py.detach(|| self.engine.lease().set_routes(server, routes)))
     }
 
@@ -180,17 +187,21 @@ impl Core {
         })
     }
 
-    fn send(&self, number: Number, data: &Bound<'_, PyAny>) -> PyResult<u8> {
+    fn send(&self, py: Python<'_>, number: Number, data: &Bound<'_, PyAny>) -> PyResult<u8> {
         let (opcode, payload) = payload_of(data)?;
+        let mut message = Outgoing::to_one(opcode, payload);
+        if self.compresses_alone(&message) {
+            return Ok(code(py.detach(|| self.send_long(number, message))));
+        }
         let outcome = match self.engine.try_lease() {
             Some(mut lease) => {
                 let is_corked = lease.is_corking && self.engine.is_home();
-                lease.send(number, is_corked, |outbox| write_frame(outbox, opcode, &payload))
+                lease.send(number, is_corked, &mut message)
             }
             None if self.engine.is_live(number) => {
-                let frame = frame_of(opcode, &payload);
+                let mut message = message.into_owned();
                 self.engine.leave(Box::new(move |reactor| {
-                    reactor.send(number, false, |outbox| outbox.append_owned(frame));
+                    reactor.send(number, false, &mut message);
                 }));
                 Outcome::Sent
             }
@@ -200,14 +211,71 @@ impl Core {
     }
 
     fn broadcast(&self, py: Python<'_>, server: Number, data: &Bound<'_, PyAny>) -> PyResult<usize> {
-        let (opcode, payload) = payload_of(data)?;
-        let frame: Arc<[u8]> = frame_of(opcode, &payload).into();
-        if let Some(mut lease) = self.engine.try_lease() {
-            let is_corked = lease.is_corking && self.engine.is_home();
-            return Ok(lease.broadcast(server, is_corked, &frame));
+        self.send_to_many(py, server, None, data, 0)
+    }
+
+    #[allow(clippy::needless_pass_by_value)]
+    fn publish(
+        &self,
+        py: Python<'_>,
+        server: Number,
+        topic: PyBackedStr,
+        data: &Bound<'_, PyAny>,
+        exclude: Number,
+    ) -> PyResult<usize> {
+        self.send_to_many(py, server, Some(&topic), data, exclude)
+    }
+
+    #[allow(clippy::needless_pass_by_value)]
+    fn subscribe(&self, number: Number, topic: PyBackedStr) -> bool {
+        self.command(number, true, move |reactor| {
+            reactor.with(number, |connection, turn| connection.subscribe(&topic, turn)).unwrap_or(false)
+        })
+    }
+
+    #[allow(clippy::needless_pass_by_value)]
+    fn unsubscribe(&self, number: Number, topic: PyBackedStr) -> bool {
+        self.command(number, true, move |reactor| {
+            reactor.with(number, |connection, turn| connection.unsubscribe(&topic, turn)).unwrap_or(false)
+        })
+    }
+
+    fn topics<'py>(&self, py: Python<'py>, server: Number) -> PyResult<Bound<'py, PyDict>> {
+        let counts: Vec<(String, usize)> = py.detach(|| {
+            let lease = self.engine.lease();
+            let topics = lease.site(server).map(|site| &site.topics);
+            topics.into_iter().flat_map(Topics::counts).map(|(topic, count)| (topic.to_owned(), count)).collect()
+        });
+        let topics = PyDict::new(py);
+        for (topic, count) in counts {
+            topics.set_item(topic, count)?;
         }
-        // The count is promised, so wait for the reactor, detached: its holder never waits for us.
-        Ok(py.detach(|| self.engine.lease().broadcast(server, false, &frame)))
+        Ok(topics)
+    }
+
+    fn drain(&self, py: Python<'_>, number: Number) -> bool {
+        py.detach(|| self.engine.lease().with(number, |connection, turn| connection.drain(turn)).unwrap_or(false))
+    }
+
+    fn watch_drained(&self, number: Number) {
+        self.command(number, (), move |reactor| {
+            reactor.with(number, |connection, _| connection.watch_drained());
+        });
+    }
+
+    fn wait_drained(&self, py: Python<'_>, number: Number, timeout: Option<f64>) -> PyResult<bool> {
+        let deadline = timeout.and_then(deadline_after);
+        loop {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            let slice = left.map_or(SIGNAL_CHECK, |left| left.min(SIGNAL_CHECK));
+            if let Some(is_drained) = py.detach(|| self.engine.wait_drained(number, slice)) {
+                return Ok(is_drained);
+            }
+            py.check_signals()?;
+            if left.is_some_and(|left| left.is_zero()) {
+                return Ok(false);
+            }
+        }
     }
 
     #[allow(clippy::needless_pass_by_value)]
@@ -241,7 +309,7 @@ impl Core {
 
     fn info(&self, py: Python<'_>, number: Number) -> Option<(usize, Option<f64>)> {
         py.detach(|| {
-            let seen = self.engine.lease().with(number, |connection, _| connection.websocket_info());
+            let seen = self.engine.lease().with(number, |connection, turn| connection.websocket_info(turn));
             seen.flatten()
         })
     }
@@ -250,15 +318,15 @@ impl Core {
         py.detach(|| self.engine.lease().with(number, |connection, _| connection.round_trips()).unwrap_or_default())
     }
 
-    fn hold(&self, number: Number) {
+    fn hold(&self, number: Number, size: usize) {
         self.command(number, (), move |reactor| {
-            reactor.with(number, |connection, _| connection.hold());
+            reactor.with(number, |connection, _| connection.hold(size));
         });
     }
 
-    fn release(&self, number: Number) {
+    fn release(&self, number: Number, size: usize) {
         self.command(number, (), move |reactor| {
-            reactor.with(number, |connection, turn| connection.release(turn));
+            reactor.with(number, |connection, turn| connection.release(size, turn));
         });
     }
 
@@ -271,6 +339,7 @@ impl Core {
         stats.set_item("refused", counters.refused)?;
         stats.set_item("turns", counters.turns)?;
         stats.set_item("panics", counters.panics)?;
+        stats.set_item("dropped", counters.dropped)?;
         stats.set_item("takeovers", self.engine.takeovers.load(Ordering::Relaxed))?;
         Ok(stats)
     }
@@ -314,6 +383,68 @@ impl Core {
             return Err(PyRuntimeError::new_err("this core was shut down, or belongs to the parent of this process"));
         }
         Ok(())
+    }
+
+    fn routes(&self, specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
+        let routes = routes_of(specs)?;
+        if routes.has_deflate() {
+            self.engine.has_deflate.store(true, Ordering::Relaxed);
+        }
+        Ok(routes)
+    }
+
+    fn compresses_alone(&self, message: &Outgoing) -> bool {
+        message.payload().len() > COMPRESS_ALONE_BYTES && self.engine.has_deflate.load(Ordering::Relaxed)
+    }
+
+    /// Detached, so it may wait for the reactor, whose holder never waits for us.
+    fn send_long(&self, number: Number, message: Outgoing) -> Outcome {
+        let codings = self.engine.lease().codings(&[number], message.payload().len());
+        // Shared by nobody, but made here and not by the connection's own compressor.
+        let mut message = if codings.is_empty() { message } else { message.shared() };
+        message.prepare(&codings);
+        self.engine.lease().send(number, false, &mut message)
+    }
+
+    fn send_to_many(
+        &self,
+        py: Python<'_>,
+        server: Number,
+        topic: Option<&str>,
+        data: &Bound<'_, PyAny>,
+        exclude: Number,
+    ) -> PyResult<usize> {
+        let (opcode, payload) = payload_of(data)?;
+        let mut message = Outgoing::to_many(opcode, payload);
+        if !self.compresses_alone(&message)
+            && let Some(mut lease) = self.engine.try_lease()
+        {
+            let is_corked = lease.is_corking && self.engine.is_home();
+            let mut audience = lease.audience(server, topic);
+            audience.retain(|number| *number != exclude);
+            if is_corked || audience.len() <= AUDIENCE_PER_TURN {
+                return Ok(lease.send_to(&audience, is_corked, &mut message));
+            }
+        }
+        // The count is promised, so wait for the reactor, detached: its holder never waits for us.
+        Ok(py.detach(|| {
+            let mut lease = self.engine.lease();
+            let mut audience = lease.audience(server, topic);
+            audience.retain(|number| *number != exclude);
+            if self.compresses_alone(&message) {
+                let codings = lease.codings(&audience, message.payload().len());
+                drop(lease);
+                message.prepare(&codings);
+                lease = self.engine.lease();
+            }
+            let mut taken = 0;
+            for part in audience.chunks(AUDIENCE_PER_TURN) {
+                taken += lease.send_to(part, false, &mut message);
+                drop(lease);
+                lease = self.engine.lease();
+            }
+            taken
+        }))
     }
 
     fn start_watchman(&self) -> PyResult<()> {
@@ -394,294 +525,6 @@ impl Outcomes for u8 {
     const DEAD: u8 = SHUT;
 }
 
-/// An answer left for later must not fail later.
-fn check_answer(answer: &Answer) -> PyResult<()> {
-    let line = ResponseLine { status: answer.status, reason: answer.reason, version: Version::Http11 };
-    let content = match answer.status {
-        204 | 304 => Content::None,
-        _ => Content::Length(answer.body.len() as u64),
-    };
-    encode_response_head(&mut Vec::new(), &line, answer.fields, content, &[b' '; 29], true)
-        .map(drop)
-        .map_err(value_error)
-}
-
-/// With errno kept, so that Python makes the right subclass of OSError.
-fn os_error(error: std::io::Error) -> PyErr {
-    match error.raw_os_error() {
-        Some(errno) => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-            PyOSError::new_err((errno, text))
-        }
-        None => error.into(),
-    }
-}
-
-fn value_error(error: impl std::fmt::Display) -> PyErr {
-    PyValueError::new_err(error.to_string())
-}
-
-/// `None` for what no clock reaches: wait for ever.
-fn deadline_after(seconds: f64) -> Option<Instant> {
-    let wait = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
-    Instant::now().checked_add(wait)
-}
-
-// ---- batches --------------------------------------------------------------------------------------------------------
-
-#[pyclass(module = "portico._core")]
-struct Batch {
-    engine: Arc<Engine>,
-    events: VecDeque<Event>,
-    /// The connection whose events are being handled, and how much of them.
-    current: Number,
-    messages: usize,
-    bytes: usize,
-    /// What has been handled and not been settled.
-    handled: Vec<Handled>,
-    is_open: bool,
-    waited: Duration,
-}
-
-/// What was sent to so many connections leaves together, one socket after the other: the system sends 10 % faster while
-/// nothing else is done in between. Slow callbacks do not wait for each other, see `settle`; nor does the watchman.
-const SETTLE_TOGETHER: usize = 8;
-
-#[pymethods]
-impl Batch {
-    fn __iter__(this: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        this
-    }
-
-    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        let Some(event) = self.events.pop_front() else {
-            self.end();
-            return Ok(None);
-        };
-        match &event.kind {
-            Kind::Message { data, .. } if event.number == self.current => self.bytes += data.len(),
-            Kind::Message { data, .. } => {
-                self.settle(event.number);
-                self.bytes = data.len();
-            }
-            Kind::Closed { .. } => {
-                // Its messages have been handled: a close that waits for that is answered now.
-                self.settle(event.number);
-                self.settle_all();
-            }
-            _ => self.settle(event.number),
-        }
-        self.messages += usize::from(matches!(event.kind, Kind::Message { .. }));
-        to_python(py, event).map(Some)
-    }
-
-    fn __len__(&self) -> usize {
-        self.events.len()
-    }
-
-    #[getter]
-    fn waited_s(&self) -> f64 {
-        self.waited.as_secs_f64()
-    }
-}
-
-impl Batch {
-    fn new(engine: Arc<Engine>, events: VecDeque<Event>) -> Batch {
-        let waited = events.front().map_or(Duration::ZERO, |event| engine.age(event.at));
-        let is_open = !events.is_empty();
-        Batch { engine, events, current: 0, messages: 0, bytes: 0, handled: Vec::new(), is_open, waited }
-    }
-
-    /// The callbacks of the current connection have returned; `next` is whose come now.
-    fn settle(&mut self, next: Number) {
-        if self.current != 0 {
-            self.handled.push(Handled { number: self.current, messages: self.messages, bytes: self.bytes });
-            if self.handled.len() >= SETTLE_TOGETHER || self.engine.is_late() {
-                self.settle_all();
-            }
-        }
-        self.current = next;
-        self.messages = 0;
-        self.bytes = 0;
-    }
-
-    fn settle_all(&mut self) {
-        self.engine.settle(&mut self.handled);
-        self.engine.look_up();
-    }
-
-    fn end(&mut self) {
-        if std::mem::replace(&mut self.is_open, false) {
-            self.settle(0);
-            self.engine.settle(&mut self.handled);
-            self.engine.end_batch(std::mem::take(&mut self.events));
-        }
-    }
-}
-
-impl Drop for Batch {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
-    let number = event.number;
-    match event.kind {
-        Kind::Message { is_text: true, data } => (MESSAGE, number, PyString::from_bytes(py, &data)?).into_pyobject(py),
-        Kind::Message { data, .. } => (MESSAGE, number, PyBytes::new(py, &data)).into_pyobject(py),
-        Kind::Request(request) => (REQUEST, number, request_parts(py, *request)?).into_pyobject(py),
-        Kind::Head(request) => (HEAD, number, request_parts(py, *request)?).into_pyobject(py),
-        Kind::Open(request) => (OPEN, number, request_parts(py, *request)?).into_pyobject(py),
-        Kind::Closed { code, reason } => (CLOSED, number, (code, reason)).into_pyobject(py),
-        Kind::Gone => (GONE, number, py.None()).into_pyobject(py),
-        Kind::Stopped => (STOPPED, number, py.None()).into_pyobject(py),
-    }
-}
-
-fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple>> {
-    let head = &request.head;
-    let version = match head.version() {
-        Version::Http10 => pyo3::intern!(py, "1.0"),
-        Version::Http11 => pyo3::intern!(py, "1.1"),
-    };
-    let client = match request.client {
-        Some(address) => (address.ip().to_canonical().to_string(), address.port()).into_pyobject(py)?.into_any(),
-        None => pyo3::intern!(py, "").clone().into_any(),
-    };
-    let fields = PyBytes::new(py, &head.field_block());
-    let body = PyBytes::new(py, &request.body);
-    (
-        request.server,
-        request.route,
-        PyString::intern(py, head.method()),
-        head.target(),
-        version,
-        fields,
-        body,
-        client,
-        request.is_websocket,
-    )
-        .into_pyobject(py)
-}
-
-// ---- arguments ------------------------------------------------------------------------------------------------------
-
-/// `str` is text, bytes-like is binary.
-fn payload_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<(Opcode, Cow<'a, [u8]>)> {
-    if let Ok(text) = data.cast::<PyString>() {
-        Ok((Opcode::Text, Cow::Borrowed(text.to_str()?.as_bytes())))
-    } else if let Ok(bytes) = data.cast::<PyBytes>() {
-        Ok((Opcode::Binary, Cow::Borrowed(bytes.as_bytes())))
-    } else if let Ok(buffer) = PyBuffer::<u8>::get(data) {
-        // Copied under the lock: somebody may write into it while it is sent.
-        Ok((Opcode::Binary, Cow::Owned(buffer.to_vec(data.py())?)))
-    } else {
-        let text = format!(
-            "expected str (sent as text) or a bytes-like object (sent as binary), not {}",
-            data.get_type().name()?
-        );
-        Err(PyTypeError::new_err(text))
-    }
-}
-
-fn write_frame(outbox: &mut Outbox, opcode: Opcode, payload: &[u8]) {
-    if payload.len() < COPY_BELOW_BYTES {
-        outbox.append(|out| encode_frame(out, opcode, payload, None));
-    } else {
-        outbox.append(|out| encode_header(out, true, opcode, payload.len() as u64, None));
-        outbox.append_owned(payload.to_vec());
-    }
-}
-
-fn frame_of(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(payload.len() + 10);
-    encode_frame(&mut frame, opcode, payload, None);
-    frame
-}
-
-type InlineSpec = (u16, Vec<(String, String)>, Vec<u8>);
-type RouteSpec = (String, bool, u8, Option<InlineSpec>);
-
-fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
-    let mut routes = Vec::with_capacity(specs.len());
-    for (path, prefix, wants, inline) in specs {
-        if !path.starts_with('/') {
-            return Err(PyValueError::new_err(format!("the path of a route begins with '/', not {path:?}")));
-        }
-        let inline = inline.map(|(status, fields, body)| Inline { status, fields, body: body.into() });
-        if let Some(inline) = &inline {
-            let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-            check_answer(&Answer {
-                status: inline.status,
-                reason: None,
-                fields: &fields,
-                body: &inline.body,
-                close: false,
-            })?;
-        }
-        routes.push(Route::new(&path, prefix, Wants(wants), inline));
-    }
-    Ok(RouteTable::new(routes))
-}
-
-fn open_listener(address: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<(Listener, String, u16, bool)> {
-    if let Ok(path) = address.extract::<PathBuf>() {
-        let listener = Listener::unix(&path, mode).map_err(os_error)?;
-        return Ok((listener, path.to_string_lossy().into_owned(), 0, false));
-    }
-    let (host, port): (String, u16) = address.extract()?;
-    let Ok(ip) = host.parse() else {
-        return Err(PyValueError::new_err(format!("{host:?} is not an IPv4 or IPv6 address")));
-    };
-    let (listener, bound) = Listener::tcp(SocketAddr::new(ip, port)).map_err(os_error)?;
-    Ok((listener, bound.ip().to_string(), bound.port(), true))
-}
-
-fn item<'py, T: FromPyObjectOwned<'py>>(config: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {
-    match config.get_item(name)? {
-        Some(value) => value.extract::<T>().map_err(|error| {
-            let error: PyErr = error.into();
-            PyTypeError::new_err(format!("{name}: {error}"))
-        }),
-        None => Err(PyTypeError::new_err(format!("{name} is missing"))),
-    }
-}
-
-fn limits_of(config: &Bound<'_, PyDict>) -> PyResult<Limits> {
-    let count = |name| item::<usize>(config, name);
-    let millis = |name| -> PyResult<Option<Millis>> {
-        let seconds: Option<f64> = item(config, name)?;
-        // At least a millisecond: zero would be over before it began.
-        Ok(seconds.map(|seconds| ((seconds * 1000.0) as Millis).max(1)))
-    };
-    let head = HeadLimits {
-        max_head_bytes: count("max_head_bytes")?,
-        max_headers: count("max_headers")?,
-        max_url_bytes: count("max_url_bytes")?,
-    };
-    let message =
-        MessageLimits { max_message_bytes: count("max_message_bytes")?, max_fragments: item(config, "max_fragments")? };
-    Ok(Limits {
-        head,
-        message,
-        max_body_bytes: item(config, "max_body_bytes")?,
-        max_inbox_messages: count("max_inbox_messages")?,
-        max_inbox_bytes: count("max_inbox_bytes")?,
-        max_outbox_bytes: count("max_outbox_bytes")?,
-        max_connections: count("max_connections")?,
-        head_timeout: millis("head_timeout_s")?,
-        body_timeout: millis("body_timeout_s")?,
-        idle_timeout: millis("idle_timeout_s")?,
-        write_timeout: millis("write_timeout_s")?,
-        answer_timeout: millis("answer_timeout_s")?,
-        ping_interval: millis("ping_interval_s")?,
-        pong_timeout: millis("pong_timeout_s")?,
-        close_timeout: millis("close_timeout_s")?,
-    })
-}
-
 /// The native half of `portico`.
 // Free-threaded builds turn the interpreter lock on for this module until a thread storm has passed there.
 #[pymodule(gil_used = true)]
@@ -696,9 +539,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("CLOSED", CLOSED),
         ("GONE", GONE),
         ("STOPPED", STOPPED),
+        ("DRAINED", DRAINED),
         ("SENT", SENT),
         ("SHUT", SHUT),
         ("FULL", FULL),
+        ("SLOW_CLOSE", SLOW_CLOSE),
+        ("SLOW_DROP_NEW", SLOW_DROP_NEW),
+        ("SLOW_DROP_OLDEST", SLOW_DROP_OLDEST),
         ("WANTS_HEAD", Wants::HEAD.0),
         ("WANTS_REQUEST", Wants::REQUEST.0),
         ("WANTS_WEBSOCKET", Wants::WEBSOCKET.0),

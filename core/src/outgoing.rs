@@ -1,0 +1,175 @@
+//! One message on its way out: framed, and compressed, once for whoever gets it.
+//!
+//! Thread: any; it is made before the reactor is taken, and used by whoever holds it.
+
+use crate::outbox::{COPY_BELOW_BYTES, Content, Outbox};
+use std::borrow::Cow;
+use std::sync::Arc;
+use wire::ws_deflate::Deflater;
+use wire::ws_frame::{Opcode, RSV1, encode_extended_header, encode_frame, encode_header};
+
+/// What makes the compressed bytes of a message what they are; connections that agree in it share them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coding {
+    pub level: u8,
+    pub window_bits: u8,
+}
+
+/// Compressors without memory of earlier messages: one for each coding in use, shared by all its connections. (300 KiB
+/// for each connection would be the alternative; uWebSockets calls this SHARED_COMPRESSOR.)
+#[derive(Default)]
+pub struct Compressors {
+    by_coding: Vec<(Coding, Deflater)>,
+}
+
+impl Compressors {
+    /// The frame of `payload`, or `None` if compression makes it no shorter.
+    pub fn frame(&mut self, coding: Coding, opcode: Opcode, payload: &[u8]) -> Option<Vec<u8>> {
+        let index = match self.by_coding.iter().position(|(other, _)| *other == coding) {
+            Some(index) => index,
+            None => {
+                self.by_coding.push((coding, Deflater::new(coding.level, coding.window_bits)));
+                self.by_coding.len() - 1
+            }
+        };
+        let deflater = &mut self.by_coding[index].1;
+        deflater.reset();
+        compressed_frame(deflater, opcode, payload)
+    }
+}
+
+/// `None` if it is no shorter than the payload; the deflater has seen it all the same.
+pub fn compressed_frame(deflater: &mut Deflater, opcode: Opcode, payload: &[u8]) -> Option<Vec<u8>> {
+    let mut compressed = Vec::with_capacity(payload.len() / 4 + 64);
+    deflater.compress(payload, &mut compressed);
+    if compressed.len() >= payload.len() {
+        return None;
+    }
+    let mut frame = Vec::with_capacity(compressed.len() + 10);
+    encode_extended_header(&mut frame, true, RSV1, opcode, compressed.len() as u64, None);
+    frame.extend_from_slice(&compressed);
+    Some(frame)
+}
+
+/// A frame that several connections send.
+pub type SharedFrame = Arc<[u8]>;
+
+pub struct Outgoing<'a> {
+    opcode: Opcode,
+    payload: Cow<'a, [u8]>,
+    /// Many get it: frames are kept, and not copied where they are large.
+    is_shared: bool,
+    plain: Option<SharedFrame>,
+    /// `None` for a coding in which it gets no shorter.
+    coded: Vec<(Coding, Option<SharedFrame>)>,
+}
+
+impl<'a> Outgoing<'a> {
+    pub fn to_one(opcode: Opcode, payload: Cow<'a, [u8]>) -> Outgoing<'a> {
+        Outgoing { opcode, payload, is_shared: false, plain: None, coded: Vec::new() }
+    }
+
+    pub fn to_many(opcode: Opcode, payload: Cow<'a, [u8]>) -> Outgoing<'a> {
+        Outgoing { is_shared: true, ..Outgoing::to_one(opcode, payload) }
+    }
+
+    /// The same for many.
+    pub fn shared(self) -> Outgoing<'a> {
+        Outgoing { is_shared: true, ..self }
+    }
+
+    pub fn opcode(&self) -> Opcode {
+        self.opcode
+    }
+
+    pub fn payload(&self) -> &[u8] {
+        &self.payload
+    }
+
+    /// Whether a connection may use its own compressor for it, which remembers it.
+    pub fn is_own(&self) -> bool {
+        !self.is_shared
+    }
+
+    /// For a thread that has to leave it to another.
+    pub fn into_owned(self) -> Outgoing<'static> {
+        Outgoing {
+            opcode: self.opcode,
+            payload: Cow::Owned(self.payload.into_owned()),
+            is_shared: self.is_shared,
+            plain: self.plain,
+            coded: self.coded,
+        }
+    }
+
+    /// Compress now, so that it needs no time where others wait.
+    pub fn prepare(&mut self, codings: &[Coding]) {
+        let mut compressors = Compressors::default();
+        for coding in codings {
+            self.coded_frame(*coding, &mut compressors);
+        }
+    }
+
+    /// Bytes on the wire without compression.
+    pub fn plain_len(&self) -> usize {
+        let header = match self.payload.len() {
+            0..126 => 2,
+            126..=0xffff => 4,
+            _ => 10,
+        };
+        header + self.payload.len()
+    }
+
+    /// A payload of our own or the caller's, that one connection sends without compression.
+    pub fn large_payload(&self) -> Option<&[u8]> {
+        (!self.is_shared && self.payload.len() >= COPY_BELOW_BYTES).then_some(&*self.payload)
+    }
+
+    pub fn append_header(&self, outbox: &mut Outbox) {
+        let length = self.payload.len() as u64;
+        outbox.append(|out| encode_header(out, true, self.opcode, length, None));
+    }
+
+    /// Append the uncompressed frame.
+    pub fn append_plain(&mut self, outbox: &mut Outbox, is_droppable: bool) {
+        if self.is_shared {
+            let frame = self.plain_frame();
+            append_shared(outbox, frame, is_droppable);
+        } else if is_droppable {
+            outbox.append_droppable(Content::Own(encode(self.opcode, &self.payload)));
+        } else if self.payload.len() < COPY_BELOW_BYTES {
+            outbox.append(|out| encode_frame(out, self.opcode, &self.payload, None));
+        } else {
+            self.append_header(outbox);
+            outbox.append_owned(std::mem::take(&mut self.payload).into_owned());
+        }
+    }
+
+    fn plain_frame(&mut self) -> &SharedFrame {
+        self.plain.get_or_insert_with(|| encode(self.opcode, &self.payload).into())
+    }
+
+    /// The frame that every connection of this coding can send; `None` if it is no shorter.
+    pub fn coded_frame(&mut self, coding: Coding, compressors: &mut Compressors) -> Option<SharedFrame> {
+        if let Some((_, frame)) = self.coded.iter().find(|(other, _)| *other == coding) {
+            return frame.clone();
+        }
+        let frame: Option<SharedFrame> = compressors.frame(coding, self.opcode, &self.payload).map(Arc::from);
+        self.coded.push((coding, frame.clone()));
+        frame
+    }
+}
+
+fn encode(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(payload.len() + 10);
+    encode_frame(&mut frame, opcode, payload, None);
+    frame
+}
+
+pub fn append_shared(outbox: &mut Outbox, frame: &SharedFrame, is_droppable: bool) {
+    if is_droppable {
+        outbox.append_droppable(Content::Shared(Arc::clone(frame)));
+    } else {
+        outbox.append_shared(frame);
+    }
+}

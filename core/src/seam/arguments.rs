@@ -1,0 +1,185 @@
+//! What Python passes, made into our values, and errors on their way back.
+//!
+//! Thread: whichever thread of the interpreter calls, attached to it.
+
+use crate::http::Answer;
+use crate::listen::Listener;
+use crate::route_table::{Inline, Route, RouteTable, Wants};
+use crate::settings::{Limits, SlowClient, WebSocketOptions};
+use crate::timers::Millis;
+use pyo3::buffer::PyBuffer;
+use pyo3::conversion::FromPyObjectOwned;
+use pyo3::exceptions::{PyOSError, PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyString};
+use std::borrow::Cow;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use wire::http_head::{Content, HeadLimits, ResponseLine, Version, encode_response_head};
+use wire::ws_deflate::DeflateOptions;
+use wire::ws_frame::Opcode;
+use wire::ws_message::MessageLimits;
+
+/// An answer left for later must not fail later.
+pub fn check_answer(answer: &Answer) -> PyResult<()> {
+    let line = ResponseLine { status: answer.status, reason: answer.reason, version: Version::Http11 };
+    let content = match answer.status {
+        204 | 304 => Content::None,
+        _ => Content::Length(answer.body.len() as u64),
+    };
+    encode_response_head(&mut Vec::new(), &line, answer.fields, content, &[b' '; 29], true)
+        .map(drop)
+        .map_err(value_error)
+}
+
+/// With errno kept, so that Python makes the right subclass of OSError.
+pub fn os_error(error: std::io::Error) -> PyErr {
+    match error.raw_os_error() {
+        Some(errno) => {
+            let text = error.to_string();
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+            PyOSError::new_err((errno, text))
+        }
+        None => error.into(),
+    }
+}
+
+pub fn value_error(error: impl std::fmt::Display) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// `None` for what no clock reaches: wait for ever.
+pub fn deadline_after(seconds: f64) -> Option<Instant> {
+    let wait = Duration::try_from_secs_f64(seconds.max(0.0)).ok()?;
+    Instant::now().checked_add(wait)
+}
+
+/// `str` is text, bytes-like is binary.
+pub fn payload_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<(Opcode, Cow<'a, [u8]>)> {
+    if let Ok(text) = data.cast::<PyString>() {
+        Ok((Opcode::Text, Cow::Borrowed(text.to_str()?.as_bytes())))
+    } else if let Ok(bytes) = data.cast::<PyBytes>() {
+        Ok((Opcode::Binary, Cow::Borrowed(bytes.as_bytes())))
+    } else if let Ok(buffer) = PyBuffer::<u8>::get(data) {
+        // Copied under the lock: somebody may write into it while it is sent.
+        Ok((Opcode::Binary, Cow::Owned(buffer.to_vec(data.py())?)))
+    } else {
+        let text = format!(
+            "expected str (sent as text) or a bytes-like object (sent as binary), not {}",
+            data.get_type().name()?
+        );
+        Err(PyTypeError::new_err(text))
+    }
+}
+
+type InlineSpec = (u16, Vec<(String, String)>, Vec<u8>);
+type DeflateSpec = (u8, u8, usize, bool);
+type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8);
+pub type RouteSpec = (String, bool, u8, Option<InlineSpec>, Option<WebSocketSpec>);
+
+pub const SLOW_CLOSE: u8 = 0;
+pub const SLOW_DROP_NEW: u8 = 1;
+pub const SLOW_DROP_OLDEST: u8 = 2;
+
+pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
+    let mut routes = Vec::with_capacity(specs.len());
+    for (path, prefix, wants, inline, websocket) in specs {
+        if !path.starts_with('/') {
+            return Err(PyValueError::new_err(format!("the path of a route begins with '/', not {path:?}")));
+        }
+        let inline = inline.map(|(status, fields, body)| Inline { status, fields, body: body.into() });
+        if let Some(inline) = &inline {
+            let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+            check_answer(&Answer {
+                status: inline.status,
+                reason: None,
+                fields: &fields,
+                body: &inline.body,
+                close: false,
+            })?;
+        }
+        let mut route = Route::new(&path, prefix, Wants(wants));
+        route.inline = inline;
+        if let Some(spec) = websocket {
+            route.websocket = Arc::new(websocket_options(spec)?);
+        }
+        routes.push(route);
+    }
+    Ok(RouteTable::new(routes))
+}
+
+fn websocket_options(spec: WebSocketSpec) -> PyResult<WebSocketOptions> {
+    let (subprotocols, requires_subprotocol, deflate, slow_client) = spec;
+    let deflate = deflate.map(|(level, window_bits, min_bytes, context_takeover)| {
+        if !(1..=9).contains(&level) || !(9..=15).contains(&window_bits) {
+            let text = format!("deflate needs a level of 1-9 and window_bits of 9-15, not {level} and {window_bits}");
+            return Err(PyValueError::new_err(text));
+        }
+        Ok(DeflateOptions { level, window_bits, min_bytes, context_takeover })
+    });
+    let slow_client = match slow_client {
+        SLOW_CLOSE => SlowClient::Close,
+        SLOW_DROP_NEW => SlowClient::DropNew,
+        SLOW_DROP_OLDEST => SlowClient::DropOldest,
+        other => return Err(PyValueError::new_err(format!("slow_client must be 0, 1 or 2, not {other}"))),
+    };
+    Ok(WebSocketOptions { subprotocols, requires_subprotocol, deflate: deflate.transpose()?, slow_client })
+}
+
+pub fn open_listener(address: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<(Listener, String, u16, bool)> {
+    if let Ok(path) = address.extract::<PathBuf>() {
+        let listener = Listener::unix(&path, mode).map_err(os_error)?;
+        return Ok((listener, path.to_string_lossy().into_owned(), 0, false));
+    }
+    let (host, port): (String, u16) = address.extract()?;
+    let Ok(ip) = host.parse() else {
+        return Err(PyValueError::new_err(format!("{host:?} is not an IPv4 or IPv6 address")));
+    };
+    let (listener, bound) = Listener::tcp(SocketAddr::new(ip, port)).map_err(os_error)?;
+    Ok((listener, bound.ip().to_string(), bound.port(), true))
+}
+
+pub fn item<'py, T: FromPyObjectOwned<'py>>(config: &Bound<'py, PyDict>, name: &str) -> PyResult<T> {
+    match config.get_item(name)? {
+        Some(value) => value.extract::<T>().map_err(|error| {
+            let error: PyErr = error.into();
+            PyTypeError::new_err(format!("{name}: {error}"))
+        }),
+        None => Err(PyTypeError::new_err(format!("{name} is missing"))),
+    }
+}
+
+pub fn limits_of(config: &Bound<'_, PyDict>) -> PyResult<Limits> {
+    let count = |name| item::<usize>(config, name);
+    let millis = |name| -> PyResult<Option<Millis>> {
+        let seconds: Option<f64> = item(config, name)?;
+        // At least a millisecond: zero would be over before it began.
+        Ok(seconds.map(|seconds| ((seconds * 1000.0) as Millis).max(1)))
+    };
+    let head = HeadLimits {
+        max_head_bytes: count("max_head_bytes")?,
+        max_headers: count("max_headers")?,
+        max_url_bytes: count("max_url_bytes")?,
+    };
+    let message =
+        MessageLimits { max_message_bytes: count("max_message_bytes")?, max_fragments: item(config, "max_fragments")? };
+    Ok(Limits {
+        head,
+        message,
+        max_body_bytes: item(config, "max_body_bytes")?,
+        max_inbox_messages: count("max_inbox_messages")?,
+        max_inbox_bytes: count("max_inbox_bytes")?,
+        max_outbox_bytes: count("max_outbox_bytes")?,
+        max_connections: count("max_connections")?,
+        head_timeout: millis("head_timeout_s")?,
+        body_timeout: millis("body_timeout_s")?,
+        idle_timeout: millis("idle_timeout_s")?,
+        write_timeout: millis("write_timeout_s")?,
+        answer_timeout: millis("answer_timeout_s")?,
+        ping_interval: millis("ping_interval_s")?,
+        pong_timeout: millis("pong_timeout_s")?,
+        close_timeout: millis("close_timeout_s")?,
+    })
+}

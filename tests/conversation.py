@@ -1,0 +1,31 @@
+"""What tests of callbacks share: one route that is the whole server, and a turn at a time. The core is the fake one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from portico.dispatch import Site
+from portico.home import Home, current_home
+from portico.routes import Route
+
+DEADLINE_S = 10
+SITE = 1000
+
+
+def serve(**route: Any) -> Home:
+    """Make one route the whole server; return this thread's home."""
+    home = current_home()
+    home.dispatcher.sites[SITE] = Site([Route(prefix=True, **route)], ("127.0.0.1", 80), lambda: None)
+    return home
+
+
+def run(home: Home, until: Callable[[], bool] | None = None) -> int:
+    """Run one batch of callbacks, or as many as it takes; return how many callbacks ran."""
+    ran = home.turn(0)
+    deadline = time.monotonic() + DEADLINE_S
+    while until is not None and not until():
+        assert time.monotonic() < deadline
+        ran += home.turn(0.01)
+    return ran
