@@ -7,6 +7,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import zlib
 from collections.abc import Sequence
 
 DEADLINE_S = 30
@@ -48,12 +49,36 @@ def connect(address: Address) -> socket.socket:
     return client
 
 
-def open_websocket(address: Address) -> socket.socket:
+def open_websocket(address: Address, handshake: bytes = HANDSHAKE) -> socket.socket:
     client = connect(address)
-    client.sendall(HANDSHAKE)
+    client.sendall(handshake)
     reply = receive_until(client, b"\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 101 "), reply
     return client
+
+
+def echo(client: socket.socket, *, is_compressed: bool = False) -> None:
+    """One text message there and back, both compressed (RFC 7692, without context) or neither."""
+    text = b"echo " * 200
+    payload = text
+    if is_compressed:
+        compressor = zlib.compressobj(wbits=-15)
+        payload = (compressor.compress(text) + compressor.flush(zlib.Z_SYNC_FLUSH))[:-4]
+    first = 0xC1 if is_compressed else 0x81
+    length = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
+    client.sendall(bytes([first]) + length + MASK + payload)
+    got, short = receive_exactly(client, 2)
+    size = short if short < 126 else int.from_bytes(receive_exactly(client, 2), "big")
+    answer = receive_exactly(client, size)
+    assert got == first, got
+    assert (zlib.decompressobj(-15).decompress(answer + b"\0\0\xff\xff") if is_compressed else answer) == text
+
+
+def receive_exactly(client: socket.socket, size: int) -> bytes:
+    data = client.recv(size, socket.MSG_WAITALL)
+    if len(data) < size:
+        raise EOFError(f"the server ended the connection after {data!r}")
+    return data
 
 
 def receive_until(client: socket.socket, end: bytes) -> bytes:
