@@ -8,11 +8,15 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod file_path;
 pub mod http_body;
+pub mod http_coding;
+pub mod http_conditions;
 mod http_encode;
 mod http_fields;
 mod http_framing;
 pub mod http_head;
+pub mod http_range;
 mod http_request;
 mod http_response;
 mod http_status;
