@@ -384,7 +384,7 @@ def test_loop_that_ends_answers_what_it_cancels(core: FakeCore) -> None:
 
     async def main() -> None:
         core.request(number_of(start(call)))
-        while not core.held:
+        while not current_home().dispatcher._unfinished:
             await asyncio.sleep(0.001)
 
     asyncio.run(main())
@@ -427,7 +427,7 @@ def test_deferred_close_is_not_lost_with_the_loop(core: FakeCore) -> None:
     async def main() -> None:
         async with start({"on_ws_open": on_open}) as server:
             core.message(core.open(number_of(server)), "x")
-            while not core.held:
+            while not current_home().dispatcher._unfinished:
                 await asyncio.sleep(0.001)
 
     asyncio.run(main())

@@ -141,7 +141,7 @@ class Dispatcher:
             self._core.proceed(number)
         elif _is_awaitable(result):
             finish = partial(self._answered, number, route, is_head)
-            self._answering[number] = self._later(number, 0, result, finish)
+            self._answering[number] = self._later(result, finish)
         else:
             self._core.respond(number, *normalise(result))
 
@@ -188,7 +188,7 @@ class Dispatcher:
             result = link.route.on_open(ws)
             if _is_awaitable(result):
                 ws._extend().opening = _Opening(ws, self)
-                self._later(number, 0, result, partial(self._opened, ws))
+                self._later(result, partial(self._opened, ws))
         except Exception as error:
             self._end_opening(ws)
             self._fail_socket(number, "on_open", error)
@@ -258,10 +258,27 @@ class Dispatcher:
             self.sockets.pop(ws.id, None)
             ws._forget_listeners()
 
-    def _follow(self, number: int, where: str, result: object, message: str | bytes = b"") -> None:
-        """What a listener returned is ignored, unless it has to be awaited."""
-        if _is_awaitable(result):
-            self._later(number, byte_size(message), result, partial(self._ended, number, where))
+    def _follow(self, number: int, where: str, result: object, message: str | bytes | None = None) -> None:
+        """What a listener returned is ignored, unless it has to be awaited. A message counts until then."""
+        if not _is_awaitable(result):
+            return
+        finish = partial(self._ended, number, where)
+        if message is None:
+            self._later(result, finish)
+            return
+        size = byte_size(message)
+        self._core.hold(number, size)
+        try:
+            self._later(result, partial(self._handled, number, size, finish))
+        except BaseException:
+            self._core.release(number, size)
+            raise
+
+    def _handled(self, number: int, size: int, finish: Callable[[Future], None], future: Future) -> None:
+        try:
+            finish(future)
+        finally:
+            self._core.release(number, size)
 
     def _ended(self, number: int, where: str, future: Future) -> None:
         if not future.cancelled():
@@ -302,24 +319,16 @@ class Dispatcher:
         self._queued -= 1
         job()
 
-    def _later(self, number: int, size: int, awaitable: object, finish: Callable[[Future], None]) -> Future:
-        """Start `awaitable`. Until it has finished, its event and the `size` of its message count against the inbox."""
-        self._core.hold(number, size)
-        try:
-            future = self._spawn(awaitable)
-        except BaseException:
-            self._core.release(number, size)
-            raise
+    def _later(self, awaitable: object, finish: Callable[[Future], None]) -> Future:
+        """Start `awaitable`; `finish` gets it when it is done."""
+        future = self._spawn(awaitable)
         self._unfinished.add(future)
-        future.add_done_callback(partial(self._finish, number, size, finish))
+        future.add_done_callback(partial(self._finish, finish))
         return future
 
-    def _finish(self, number: int, size: int, finish: Callable[[Future], None], future: Future) -> None:
+    def _finish(self, finish: Callable[[Future], None], future: Future) -> None:
         self._unfinished.discard(future)
-        try:
-            finish(future)
-        finally:
-            self._core.release(number, size)
+        finish(future)
 
     def _warn_late(self, waited_s: float) -> None:
         self._was_late = True
