@@ -143,6 +143,13 @@ class Program:
             return False
         return True
 
+    def memory(self, what: str = "VmRSS") -> int:
+        """Bytes of memory that it has; `VmHWM`: the most that it had at any time."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(f"{what}:"):
+                return int(line.split()[1]) * 1024
+        raise LookupError(what)
+
     def errors(self) -> str:
         self._errors.seek(0)
         return self._errors.read().decode()

@@ -12,6 +12,9 @@ import os
 import select
 import socket
 import struct
+import time
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -24,6 +27,14 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 
 Address = tuple[str, int] | str
 AnyClient = TypeVar("AnyClient", bound="Client")
+
+
+def wait_until(is_so: Callable[[], bool], what: str) -> None:
+    """For what another thread or process does; there is no event to wait for."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not is_so():
+        assert time.monotonic() < deadline, f"never: {what}"
+        time.sleep(0.001)
 
 
 @dataclass(frozen=True)
@@ -93,6 +104,48 @@ def _mask(payload: bytes) -> bytes:
     size = len(payload)
     key = (_MASK * (size // 4 + 1))[:size]
     return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
+
+
+_TAIL = b"\x00\x00\xff\xff"
+
+
+class Compressor:
+    """permessage-deflate (RFC 7692), what a client says. `keeps_context`: messages refer to earlier ones."""
+
+    def __init__(self, window_bits: int = 15, *, keeps_context: bool = False, level: int = 6) -> None:
+        self._options = (level, zlib.DEFLATED, -window_bits)
+        self._keeps_context = keeps_context
+        self._stream = zlib.compressobj(*self._options)
+
+    def __call__(self, data: bytes) -> bytes:
+        """The payload of one message."""
+        if not self._keeps_context:
+            self._stream = zlib.compressobj(*self._options)
+        payload = self._stream.compress(data) + self._stream.flush(zlib.Z_SYNC_FLUSH)
+        assert payload.endswith(_TAIL)
+        return payload[: -len(_TAIL)]
+
+
+class Inflater:
+    """permessage-deflate, what a client hears. It fails for a message that reaches further back than was agreed on."""
+
+    def __init__(self, window_bits: int = 15, *, keeps_context: bool = False) -> None:
+        self._window_bits = window_bits
+        self._keeps_context = keeps_context
+        self._stream = zlib.decompressobj(-window_bits)
+
+    def __call__(self, payload: bytes, step: int = 1 << 20) -> bytes:
+        """One message. In small steps only the window is there to copy from, and not what has just been inflated."""
+        if not self._keeps_context:
+            self._stream = zlib.decompressobj(-self._window_bits)
+        rest = payload + _TAIL
+        pieces = []
+        while rest:
+            pieces.append(self._stream.decompress(rest, step))
+            rest = self._stream.unconsumed_tail
+        while piece := self._stream.decompress(b"", step):
+            pieces.append(piece)
+        return b"".join(pieces)
 
 
 def close_payload(code: int, reason: bytes = b"") -> bytes:
