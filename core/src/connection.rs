@@ -3,10 +3,12 @@
 //!
 //! Thread: whoever holds the reactor.
 
+use crate::disk::Disk;
+use crate::files::{FileCache, How};
 use crate::http::Http;
 use crate::mailbox::{Event, Kind};
 use crate::number::Number;
-use crate::outbox::{Flushed, Outbox};
+use crate::outbox::{FileSlice, Flushed, Outbox};
 use crate::outgoing::Compressors;
 use crate::poller::{Interest, Poller, Ready};
 use crate::reactor::{Counters, Site};
@@ -41,6 +43,10 @@ pub struct Turn<'a> {
     /// Requests whose answer_timeout_s is over.
     pub overdue: &'a mut Vec<Number>,
     pub compressors: &'a mut Compressors,
+    pub files: &'a mut FileCache,
+    pub disk: &'a Arc<dyn Disk>,
+    /// For what is read of files.
+    pub scratch: &'a mut Vec<u8>,
 }
 
 /// Boxed, so that an idle WebSocket does not carry what HTTP needs.
@@ -289,19 +295,23 @@ impl Connection {
 
     /// Send what the socket takes.
     pub fn flush(&mut self, turn: &mut Turn) {
-        let flushed = self.outbox.flush(&self.stream);
+        let flushed = self.outbox.flush(&self.stream, turn.scratch);
         self.note_flushed(flushed, turn);
     }
 
     /// Send what waits, and `payload` behind it.
     pub fn flush_with(&mut self, payload: &[u8], turn: &mut Turn) {
-        let flushed = self.outbox.flush_with(&self.stream, payload);
+        let flushed = self.outbox.flush_with(&self.stream, payload, turn.scratch);
         self.note_flushed(flushed, turn);
     }
 
     fn note_flushed(&mut self, flushed: io::Result<Flushed>, turn: &mut Turn) {
         match flushed {
-            Ok(Flushed::All) => self.blocked_since = None,
+            Ok(Flushed::All | Flushed::WaitsForDisk) => self.blocked_since = None,
+            Ok(Flushed::NeedsDisk(slice)) => {
+                self.blocked_since = None;
+                self.read_elsewhere(slice, turn);
+            }
             Ok(Flushed::Blocked) => {
                 self.blocked_since = Some(turn.now);
                 self.acknowledged_then = self.acknowledged();
@@ -310,6 +320,27 @@ impl Connection {
                 }
             }
             Err(_) => self.on_failure(turn),
+        }
+    }
+
+    /// Read what comes next where waiting is no harm.
+    fn read_elsewhere(&self, slice: FileSlice, turn: &Turn) {
+        let number = self.number;
+        turn.disk.submit(Box::new(move || {
+            let mut bytes = vec![0; slice.length];
+            let read = slice.file.read_at(slice.start, &mut bytes, How::Blocking);
+            bytes.truncate(read.unwrap_or(0));
+            Box::new(move |reactor| {
+                reactor.with(number, |connection, turn| connection.file_read(bytes, turn));
+            })
+        }));
+    }
+
+    fn file_read(&mut self, bytes: Vec<u8>, turn: &mut Turn) {
+        if self.outbox.file_read(bytes).is_err() {
+            // Half an answer whose length was promised: only a broken connection says that it is not whole.
+            self.on_failure(turn);
+            self.life = Life::Dead;
         }
     }
 
@@ -377,7 +408,7 @@ impl Connection {
     fn is_paused(&self) -> bool {
         match &self.protocol {
             Protocol::Http(http) => {
-                http.is_waiting() && self.input.len() >= crate::http::PIPELINE_BYTES || self.is_choked()
+                http.is_busy() && self.input.len() >= crate::http::PIPELINE_BYTES || self.is_choked()
             }
             Protocol::WebSocket(websocket) => websocket.is_paused(&self.settings.limits),
         }
@@ -457,6 +488,7 @@ impl Connection {
     pub fn give_up(&mut self, turn: &mut Turn) {
         self.filed = turn.timers.file(self.number, self.filed, None);
         self.life = Life::Dead;
+        self.leave_server(turn);
         let is_websocket = matches!(self.protocol, Protocol::WebSocket(_));
         self.stage(if is_websocket { Kind::Closed { code: 1011, reason: String::new() } } else { Kind::Gone }, turn);
     }

@@ -6,9 +6,10 @@
 //!
 //! Thread: any; see each method.
 
+use crate::disk::{Answers, Disk, DiskPool};
 use crate::gate::Gate;
 use crate::mailbox::{Event, Mailbox, Taken};
-use crate::number::{ALARM, Number, NumberSet};
+use crate::number::{ALARM, DISK, Number, NumberSet};
 use crate::poller::{Interest, Poller, Ready, Signal, nest, wait_ready};
 use crate::reactor::Reactor;
 use crate::timers::Millis;
@@ -138,6 +139,10 @@ impl Drop for Lease<'_> {
 
 impl Engine {
     pub fn new() -> Result<Engine, Errno> {
+        Engine::with_disk(|answers| Arc::new(DiskPool::new(answers)))
+    }
+
+    pub fn with_disk(disk: impl FnOnce(Arc<Answers>) -> Arc<dyn Disk>) -> Result<Engine, Errno> {
         let poller = Poller::new()?;
         let mailbox = Arc::new(Mailbox::new()?);
         poller.add(mailbox.alarm(), ALARM, Interest::READ)?;
@@ -146,7 +151,11 @@ impl Engine {
         let outer = nest(&[inner.as_fd(), mailbox.descriptor()])?;
         let started = Instant::now();
         let gate = Arc::new(Gate::default());
-        let reactor = Reactor::new(poller, Arc::clone(&mailbox), Arc::clone(&live), Arc::clone(&gate), started);
+        let answers = Arc::new(Answers::new()?);
+        poller.add(answers.descriptor(), DISK, Interest::READ)?;
+        let disk = disk(Arc::clone(&answers));
+        let reactor =
+            Reactor::new(poller, Arc::clone(&mailbox), Arc::clone(&live), Arc::clone(&gate), answers, disk, started);
         Ok(Engine {
             mailbox,
             reactor: std::sync::Mutex::new(reactor),

@@ -23,7 +23,7 @@ pub const PIPELINE_BYTES: usize = 16 * 1024;
 /// A body counts as going on when this much has come, so that one byte now and then does not keep a connection.
 const BODY_PROGRESS_BYTES: usize = 4 * 1024;
 
-const PLAIN_TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
+pub const PLAIN_TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
 
 pub struct Http {
     reader: HeadReader,
@@ -56,6 +56,10 @@ enum Phase {
         head: Arc<RequestHead>,
         is_taken: bool,
     },
+    /// The disk looks for a file.
+    Looking {
+        head: Arc<RequestHead>,
+    },
 }
 
 impl Http {
@@ -66,6 +70,27 @@ impl Http {
     /// A request is with Python.
     pub fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Deciding { .. } | Phase::Answering { .. })
+    }
+
+    /// A request is being answered.
+    pub fn is_busy(&self) -> bool {
+        self.is_waiting() || matches!(self.phase, Phase::Looking { .. })
+    }
+
+    /// The disk looks for what `head` asks.
+    pub fn begin_looking(&mut self, head: &Arc<RequestHead>, now: Millis) {
+        self.enter(Phase::Looking { head: Arc::clone(head) }, now);
+    }
+
+    /// What the disk has been looking for.
+    pub fn end_looking(&mut self, now: Millis) -> Option<Arc<RequestHead>> {
+        if !matches!(self.phase, Phase::Looking { .. }) {
+            return None;
+        }
+        match self.enter(Phase::Head, now) {
+            Phase::Looking { head } => Some(head),
+            _ => None,
+        }
     }
 
     fn enter(&mut self, phase: Phase, now: Millis) -> Phase {
@@ -79,6 +104,7 @@ impl Http {
             Phase::Head if self.has_begun || self.is_first => limits.head_timeout,
             Phase::Head => limits.idle_timeout,
             Phase::Body { .. } => limits.body_timeout,
+            Phase::Looking { .. } => limits.answer_timeout,
             Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } if !is_taken => limits.answer_timeout,
             _ => None,
         };
@@ -87,7 +113,7 @@ impl Http {
 }
 
 impl Connection {
-    fn http(&mut self) -> &mut Http {
+    pub(crate) fn http(&mut self) -> &mut Http {
         match &mut self.protocol {
             Protocol::Http(http) => http,
             // Callers look at the protocol first; a connection never speaks HTTP again after an upgrade.
@@ -144,7 +170,7 @@ impl Connection {
                     Step::STOP
                 }
             },
-            Phase::Deciding { .. } | Phase::Answering { .. } => Step::STOP,
+            Phase::Deciding { .. } | Phase::Answering { .. } | Phase::Looking { .. } => Step::STOP,
         }
     }
 
@@ -157,6 +183,20 @@ impl Connection {
             let reason = "This server does not answer to that Host; the option allowed_hosts names the ones it does";
             return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
+        let mounts = Arc::clone(&turn.site.mounts);
+        let routes = Arc::clone(&turn.site.routes);
+        if !head.wants_websocket()
+            && let Some((mount, rest)) = mounts.find(head.path())
+            && routes.find(head.path()).is_none_or(|(_, route)| mount.rank() > route.rank())
+        {
+            let rest = rest.to_owned();
+            return self.begin_file(Arc::new(head), mount, &rest, has_body_bytes, turn);
+        }
+        self.begin_routed(Arc::new(head), has_body_bytes, turn);
+    }
+
+    /// No static path is responsible.
+    pub(crate) fn begin_routed(&mut self, head: Arc<RequestHead>, has_body_bytes: bool, turn: &mut Turn) {
         let routes = Arc::clone(&turn.site.routes);
         let Some((index, route)) = routes.find(head.path()) else {
             return self.answer_natively(&head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
@@ -165,12 +205,11 @@ impl Connection {
             return self.answer_inline(&head, inline, turn);
         }
         if head.wants_websocket() && route.wants.has(Wants::WEBSOCKET) {
-            return self.begin_handshake(head, index, route, turn);
+            return self.begin_handshake(&head, index, route, turn);
         }
         if !route.wants.has(Wants::REQUEST) && !route.wants.has(Wants::HEAD) {
             return self.answer_without_handler(&head, route.wants, turn);
         }
-        let head = Arc::new(head);
         if route.wants.has(Wants::HEAD) {
             self.ask(head, index, None, turn);
         } else {
@@ -196,7 +235,7 @@ impl Connection {
         self.answer_natively(head, inline.status, &fields, &inline.body, turn);
     }
 
-    fn begin_handshake(&mut self, head: RequestHead, index: usize, route: &Route, turn: &mut Turn) {
+    fn begin_handshake(&mut self, head: &Arc<RequestHead>, index: usize, route: &Route, turn: &mut Turn) {
         if let Some(origins) = &self.settings.allowed_origins
             && !head
                 .fields()
@@ -207,7 +246,7 @@ impl Connection {
                 "Pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
             return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
-        let protocols = values(&head, "sec-websocket-protocol");
+        let protocols = values(head, "sec-websocket-protocol");
         if head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).count() > 1 {
             let reason = "Sec-WebSocket-Key must be given once";
             return self.refuse(HttpRefusal { status: 400, reason }, &[], turn);
@@ -217,7 +256,7 @@ impl Connection {
             key: head.get("sec-websocket-key"),
             protocols: &protocols,
         };
-        let extensions = values(&head, "sec-websocket-extensions");
+        let extensions = values(head, "sec-websocket-extensions");
         let accepted =
             accept_offer(&offer).and_then(|handshake| Accepted::new(handshake, &extensions, &route.websocket));
         match accepted {
@@ -226,8 +265,8 @@ impl Connection {
                 self.refuse(refusal, &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")], turn)
             }
             Err(refusal) => self.refuse(refusal, &[], turn),
-            Ok(accepted) if route.wants.has(Wants::HEAD) => self.ask(Arc::new(head), index, Some(accepted), turn),
-            Ok(accepted) => self.open_websocket(Arc::new(head), index, accepted, turn),
+            Ok(accepted) if route.wants.has(Wants::HEAD) => self.ask(Arc::clone(head), index, Some(accepted), turn),
+            Ok(accepted) => self.open_websocket(Arc::clone(head), index, accepted, turn),
         }
     }
 
@@ -323,7 +362,7 @@ impl Connection {
     }
 
     /// An answer that Python never hears of. A body that was announced is not read: the connection ends instead.
-    fn answer_natively(
+    pub(crate) fn answer_natively(
         &mut self,
         head: &RequestHead,
         status: u16,
@@ -346,13 +385,10 @@ impl Connection {
         keep_alive: bool,
         turn: &mut Turn,
     ) -> Result<(), FieldError> {
-        let keep_alive = keep_alive && head.keep_alive() && !turn.site.is_stopping();
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
         let content = if has_content { Content::Length(answer.content_length(head.method())) } else { Content::None };
         let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
-        let keep_alive = self
-            .outbox
-            .append(|out| encode_response_head(out, &line, answer.fields, content, turn.date, keep_alive))?;
+        self.append_head(head, &line, answer.fields, content, keep_alive, turn)?;
         if has_content && head.method() != "HEAD" {
             if answer.body.len() < crate::outbox::COPY_BELOW_BYTES {
                 self.outbox.append(|out| out.extend_from_slice(answer.body));
@@ -360,6 +396,22 @@ impl Connection {
                 self.outbox.append_owned(answer.body.to_vec());
             }
         }
+        Ok(())
+    }
+
+    /// Everything before the body, which the caller appends; the connection ends behind it if it has to.
+    pub(crate) fn append_head(
+        &mut self,
+        head: &RequestHead,
+        line: &ResponseLine,
+        fields: &[(&str, &str)],
+        content: Content,
+        keep_alive: bool,
+        turn: &Turn,
+    ) -> Result<(), FieldError> {
+        let keep_alive = keep_alive && head.keep_alive() && !turn.site.is_stopping();
+        let keep_alive =
+            self.outbox.append(|out| encode_response_head(out, line, fields, content, turn.date, keep_alive))?;
         if !keep_alive {
             self.life = Life::Finishing;
         }
@@ -382,7 +434,9 @@ impl Connection {
 
     /// The client sends nothing more.
     pub fn end_http(&mut self, turn: &mut Turn) {
-        if self.http().is_waiting() {
+        if matches!(self.http().phase, Phase::Looking { .. }) {
+            // It may only have closed its half; the answer is the last.
+        } else if self.http().is_waiting() {
             // It may only have closed its half and wait for the answer, which is still sent; a coroutine is cancelled.
             self.stage(Kind::Gone, turn);
         } else {
@@ -409,6 +463,10 @@ impl Connection {
             Phase::Body { .. } => {
                 let reason = "The request body stood still for body_timeout_s";
                 self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
+            }
+            Phase::Looking { .. } => {
+                let reason = "The disk did not answer within answer_timeout_s";
+                self.refuse(HttpRefusal { status: 503, reason }, &[], turn);
             }
             Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } => {
                 *is_taken = true;
@@ -438,7 +496,7 @@ impl Connection {
 }
 
 /// All values of a field, in order.
-fn values<'a>(head: &'a RequestHead, name: &str) -> Vec<&'a [u8]> {
+pub fn values<'a>(head: &'a RequestHead, name: &str) -> Vec<&'a [u8]> {
     head.fields().filter(|(other, _)| other.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
 }
 

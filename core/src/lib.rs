@@ -8,6 +8,7 @@ compile_error!("portico runs on Linux so far: src/poller.rs knows epoll, timerfd
 
 mod access;
 mod connection;
+mod disk;
 mod engine;
 mod files;
 mod gate;
@@ -23,6 +24,8 @@ mod reactor;
 mod route_table;
 mod seam;
 mod settings;
+mod signals;
+mod static_files;
 mod stream;
 mod timers;
 mod topics;

@@ -14,6 +14,8 @@ pub type Number = u64;
 pub const TIMER: Number = 0;
 /// The poller's token for the mailbox's alarm.
 pub const ALARM: Number = Number::MAX;
+/// The poller's token for answers of the disk.
+pub const DISK: Number = Number::MAX - 1;
 
 static NEXT: AtomicU64 = AtomicU64::new(1);
 

@@ -4,10 +4,12 @@
 //! Thread: whoever holds the reactor (see `engine`).
 
 use crate::connection::{Connection, Turn};
+use crate::disk::{Answers, Disk};
+use crate::files::{Entry, FileCache, Mount, Mounts};
 use crate::gate::Gate;
 use crate::listen::Listener;
 use crate::mailbox::{Event, Kind, Mailbox};
-use crate::number::{self, ALARM, Number, NumberMap, NumberSet, TIMER};
+use crate::number::{self, ALARM, DISK, Number, NumberMap, NumberSet, TIMER};
 use crate::outgoing::{Coding, Compressors, Outgoing};
 use crate::poller::{Interest, Poller, Ready};
 use crate::route_table::{RouteTable, Wants};
@@ -25,6 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::error::HttpRefusal;
+use wire::file_path::RelativePath;
 
 /// A turn is short, so that a thread that waits for the reactor waits as long at most.
 const TURN: Duration = Duration::from_micros(500);
@@ -38,6 +41,7 @@ const RECEIVE_BUFFER_BYTES: usize = crate::connection::READ_PER_TURN_BYTES;
 pub struct Site {
     pub settings: Arc<Settings>,
     pub routes: Arc<RouteTable>,
+    pub mounts: Arc<Mounts>,
     /// Open WebSockets, whom a broadcast reaches.
     pub sockets: NumberSet,
     pub topics: Topics,
@@ -69,6 +73,8 @@ pub struct Counters {
     pub panics: u64,
     /// Messages that clients who read too slowly did not get.
     pub dropped: u64,
+    /// Requests that were answered with a file.
+    pub files: u64,
 }
 
 pub struct Reactor {
@@ -86,6 +92,10 @@ pub struct Reactor {
     overdue: Vec<Number>,
     compressors: Compressors,
     gate: Arc<Gate>,
+    files: FileCache,
+    disk: Arc<dyn Disk>,
+    answers: Arc<Answers>,
+    scratch: Vec<u8>,
     ready: Vec<Ready>,
     buffer: Box<[u8]>,
     mailbox: Arc<Mailbox>,
@@ -103,6 +113,8 @@ impl Reactor {
         mailbox: Arc<Mailbox>,
         live: Arc<Mutex<NumberSet>>,
         gate: Arc<Gate>,
+        answers: Arc<Answers>,
+        disk: Arc<dyn Disk>,
         started: Instant,
     ) -> Reactor {
         Reactor {
@@ -118,6 +130,10 @@ impl Reactor {
             overdue: Vec::new(),
             compressors: Compressors::default(),
             gate,
+            files: FileCache::default(),
+            disk,
+            answers,
+            scratch: Vec::new(),
             ready: Vec::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             mailbox,
@@ -187,6 +203,10 @@ impl Reactor {
             self.fire();
         } else if ready.number == ALARM {
             // The home thread clears it when it wakes.
+        } else if ready.number == DISK {
+            for finish in self.answers.take() {
+                finish(self);
+            }
         } else if self.sites.contains_key(&ready.number) {
             self.accept(ready.number);
         } else {
@@ -252,6 +272,9 @@ impl Reactor {
             dirty: &mut self.dirty,
             overdue: &mut self.overdue,
             compressors: &mut self.compressors,
+            files: &mut self.files,
+            disk: &self.disk,
+            scratch: &mut self.scratch,
             site,
             counters: &mut self.counters,
         };
@@ -294,12 +317,19 @@ impl Reactor {
 
     // ---- servers ----------------------------------------------------------------------------------------------------
 
-    pub fn add_site(&mut self, listener: Listener, settings: Settings, routes: RouteTable) -> Result<Number, Errno> {
+    pub fn add_site(
+        &mut self,
+        listener: Listener,
+        settings: Settings,
+        routes: RouteTable,
+        mounts: Mounts,
+    ) -> Result<Number, Errno> {
         let number = number::next();
         self.poller.add(&listener, number, Interest::READ)?;
         let site = Site {
             settings: Arc::new(settings),
             routes: Arc::new(routes),
+            mounts: Arc::new(mounts),
             sockets: NumberSet::default(),
             topics: Topics::default(),
             open: NumberSet::default(),
@@ -318,6 +348,17 @@ impl Reactor {
 
     pub fn set_routes(&mut self, number: Number, routes: RouteTable) -> bool {
         self.sites.get_mut(&number).map(|site| site.routes = Arc::new(routes)).is_some()
+    }
+
+    pub fn set_mounts(&mut self, number: Number, mounts: Mounts) -> bool {
+        self.sites.get_mut(&number).map(|site| site.mounts = Arc::new(mounts)).is_some()
+    }
+
+    /// The disk has found what a connection asked for.
+    pub fn file_found(&mut self, number: Number, mount: &Arc<Mount>, path: &RelativePath, entry: &Entry) {
+        self.tick();
+        self.files.put(mount.id, path, entry, self.now);
+        self.with(number, |connection, turn| connection.file_found(mount, entry, turn));
     }
 
     fn accept(&mut self, site_number: Number) {

@@ -45,6 +45,11 @@ impl Route {
         Route { path: path.to_owned(), prefix, wants, inline: None, websocket: Arc::default() }
     }
 
+    /// Beside a static path of the same length only an exact route wins.
+    pub fn rank(&self) -> usize {
+        self.path.len().max(1) - usize::from(self.prefix)
+    }
+
     fn matches(&self, path: &str) -> bool {
         match path.strip_prefix(self.path.as_str()) {
             Some("") => true,

@@ -63,3 +63,26 @@ pub struct WebSocketOptions {
     pub deflate: Option<DeflateOptions>,
     pub slow_client: SlowClient,
 }
+
+#[cfg(test)]
+pub fn test_settings() -> Settings {
+    let limits = Limits {
+        head: HeadLimits::default(),
+        message: MessageLimits::default(),
+        max_body_bytes: 1 << 20,
+        max_inbox_messages: 100,
+        max_inbox_bytes: 1 << 20,
+        max_outbox_bytes: 1 << 20,
+        max_connections: 100,
+        head_timeout: None,
+        body_timeout: None,
+        idle_timeout: None,
+        write_timeout: None,
+        answer_timeout: None,
+        ping_interval: None,
+        pong_timeout: None,
+        close_timeout: None,
+    };
+    let inflaters = InflaterPool::new();
+    Settings { limits, allowed_hosts: None, allowed_origins: None, is_tcp: true, inflaters }
+}

@@ -9,6 +9,7 @@
 
 use crate::engine::{AWAKE, Doing, Engine, WATCHES_NOTHING, WATCHES_REACTOR};
 use crate::poller::wait_readable;
+use crate::signals::SignalsBlocked;
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -112,32 +113,4 @@ fn doze(engine: &Engine, generation: u64) {
 
 fn is_ending(engine: &Engine) -> bool {
     engine.is_ending.load(Ordering::SeqCst)
-}
-
-/// A new thread inherits the mask: no signal may be delivered to the watchman, because then it would not interrupt the
-/// main thread's wait, and Ctrl-C would be seen only at the next event.
-struct SignalsBlocked {
-    before: libc::sigset_t,
-}
-
-impl SignalsBlocked {
-    fn new() -> SignalsBlocked {
-        // SAFETY: both sets are plain data that the calls fill; the calls only change this thread's mask.
-        unsafe {
-            let mut all: libc::sigset_t = std::mem::zeroed();
-            let mut before: libc::sigset_t = std::mem::zeroed();
-            libc::sigfillset(&raw mut all);
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
-            SignalsBlocked { before }
-        }
-    }
-}
-
-impl Drop for SignalsBlocked {
-    fn drop(&mut self) {
-        // SAFETY: the set came from the same call.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, std::ptr::null_mut());
-        }
-    }
 }

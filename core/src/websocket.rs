@@ -46,6 +46,8 @@ pub enum Phase {
     /// We closed; the peer has not.
     Asked {
         since: Millis,
+        /// What the peer had taken by then.
+        acknowledged: i64,
     },
     Over,
 }
@@ -161,7 +163,7 @@ impl WebSocket {
     pub fn deadline(&self, limits: &Limits) -> Option<Millis> {
         match self.phase {
             Phase::Open => self.keep_alive.deadline(limits, self.is_paused(limits)),
-            Phase::Answering { since, .. } | Phase::Asked { since } => Some(since + limits.close_timeout?),
+            Phase::Answering { since, .. } | Phase::Asked { since, .. } => Some(since + limits.close_timeout?),
             Phase::Over => None,
         }
     }
@@ -308,7 +310,7 @@ impl Connection {
     }
 
     /// No broadcast and no topic reaches it any more.
-    fn leave_server(&mut self, turn: &mut Turn) {
+    pub(crate) fn leave_server(&mut self, turn: &mut Turn) {
         let number = self.number;
         turn.site.sockets.remove(&number);
         if let Some(websocket) = self.websocket() {
@@ -384,8 +386,9 @@ impl Connection {
         }
         self.leave_server(turn);
         self.outbox.append(|out| encode_close(out, code, reason, None));
+        let acknowledged = self.acknowledged();
         if let Some(websocket) = self.websocket() {
-            websocket.phase = Phase::Asked { since: turn.now };
+            websocket.phase = Phase::Asked { since: turn.now, acknowledged };
         }
         if self.has_input() {
             self.make_runnable(turn); // what waited is dropped, the peer's close may be behind it
@@ -430,13 +433,33 @@ impl Connection {
                 }
             }
             Phase::Answering { code, .. } => self.answer_close(code),
-            Phase::Asked { .. } => self.end_websocket(turn),
+            Phase::Asked { acknowledged, .. } => self.wait_on(acknowledged, turn),
             Phase::Over => {}
         }
     }
 
+    /// The peer has had its time to answer our close; but while it still reads what was sent before, it goes on.
+    fn wait_on(&mut self, before: i64, turn: &mut Turn) {
+        let acknowledged = self.acknowledged();
+        let is_behind = !self.outbox.is_empty() || self.stream().unacknowledged() > 0;
+        match self.websocket() {
+            Some(websocket) if is_behind && acknowledged > before => {
+                websocket.phase = Phase::Asked { since: turn.now, acknowledged };
+            }
+            _ => self.end_websocket(turn),
+        }
+    }
+
     pub fn stop_websocket(&mut self, is_cut: bool, turn: &mut Turn) {
-        if self.life == Life::Open {
+        if self.life != Life::Open {
+            return;
+        }
+        if let Protocol::WebSocket(websocket) = &self.protocol
+            && let Phase::Answering { code, .. } = websocket.phase
+            && is_cut
+        {
+            self.answer_close(code);
+        } else {
             self.close_asked(GOING_AWAY, "", turn);
             if is_cut {
                 self.stage_closed(GOING_AWAY, "", turn);

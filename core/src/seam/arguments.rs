@@ -2,6 +2,7 @@
 //!
 //! Thread: whichever thread of the interpreter calls, attached to it.
 
+use crate::files::{Mount, MountOptions, Mounts, Root};
 use crate::http::Answer;
 use crate::listen::Listener;
 use crate::route_table::{Inline, Route, RouteTable, Wants};
@@ -37,13 +38,13 @@ pub fn check_answer(answer: &Answer) -> PyResult<()> {
 /// With errno kept, so that Python makes the right subclass of OSError.
 pub fn os_error(error: std::io::Error) -> PyErr {
     match error.raw_os_error() {
-        Some(errno) => {
-            let text = error.to_string();
-            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-            PyOSError::new_err((errno, text))
-        }
+        Some(errno) => PyOSError::new_err((errno, message(&error))),
         None => error.into(),
     }
+}
+
+fn message(error: &std::io::Error) -> String {
+    error.to_string().split(" (os error").next().unwrap_or_default().to_owned()
 }
 
 pub fn value_error(error: impl std::fmt::Display) -> PyErr {
@@ -108,6 +109,68 @@ pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
         routes.push(route);
     }
     Ok(RouteTable::new(routes))
+}
+
+type FilesOptions = (bool, bool, String, Vec<(String, String)>, Option<(String, String)>, bool, bool, bool, bool);
+pub type FilesSpec = (String, Option<PathBuf>, Option<FilesOptions>);
+
+/// Opens every root, so it may wait for a disk: call it detached.
+pub fn mounts_of(specs: Vec<FilesSpec>) -> Result<Mounts, MountError> {
+    let mut mounts = Vec::with_capacity(specs.len());
+    for (path, root, options) in specs {
+        let (Some(root), Some(options)) = (root, options) else {
+            mounts.push(Mount::new(&path, None, MountOptions::default()));
+            continue;
+        };
+        let (indexhtml, fallthrough, html_charset, fields, validation, dotfiles, symlinks, listing, precompressed) =
+            options;
+        check_fields(&fields)?;
+        let opened = Root::open(&root, symlinks).map_err(|error| MountError::Root(root, error))?;
+        let validation = validation.map(|(name, value)| (name, value.into_bytes()));
+        let options = MountOptions {
+            indexhtml,
+            fallthrough,
+            html_charset,
+            fields,
+            validation,
+            allows_dotfiles: dotfiles,
+            listing,
+            precompressed,
+        };
+        mounts.push(Mount::new(&path, Some(opened), options));
+    }
+    Ok(Mounts::new(mounts))
+}
+
+pub enum MountError {
+    Root(PathBuf, std::io::Error),
+    Field(String),
+}
+
+impl From<MountError> for PyErr {
+    fn from(error: MountError) -> PyErr {
+        match error {
+            MountError::Root(path, error) => match error.raw_os_error() {
+                // With the file's name, as Python's own errors have it.
+                Some(errno) => PyOSError::new_err((errno, message(&error), path.into_os_string())),
+                None => PyOSError::new_err(format!("{}: {error}", path.display())),
+            },
+            MountError::Field(text) => PyValueError::new_err(text),
+        }
+    }
+}
+
+/// What static answers say by themselves, or what would make them say two things.
+fn check_fields(fields: &[(String, String)]) -> Result<(), MountError> {
+    const OURS: [&str; 5] = ["content-encoding", "content-length", "content-range", "date", "last-modified"];
+    if let Some((name, _)) = fields.iter().find(|(name, _)| OURS.contains(&&name.to_ascii_lowercase()[..])) {
+        return Err(MountError::Field(format!("{name} of a static path says what is sent, so it can't be set")));
+    }
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    let line = ResponseLine { status: 200, reason: None, version: Version::Http11 };
+    encode_response_head(&mut Vec::new(), &line, &fields, Content::Length(0), &[b' '; 29], true)
+        .map(drop)
+        .map_err(|error| MountError::Field(error.to_string()))
 }
 
 fn websocket_options(spec: WebSocketSpec) -> PyResult<WebSocketOptions> {

@@ -16,8 +16,8 @@ use crate::topics::Topics;
 use crate::watchman;
 use crate::websocket_send::Outcome;
 use arguments::{
-    RouteSpec, SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, deadline_after, item, limits_of,
-    open_listener, os_error, payload_of, routes_of, value_error,
+    FilesSpec, RouteSpec, SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, deadline_after, item, limits_of,
+    mounts_of, open_listener, os_error, payload_of, routes_of, value_error,
 };
 use batch::Batch;
 use parking_lot::Mutex;
@@ -128,10 +128,12 @@ impl Core {
             inflaters: InflaterPool::new(),
         };
         let routes = self.routes(item(&config, "routes")?)?;
+        let files: Vec<FilesSpec> = if config.contains("files")? { item(&config, "files")? } else { Vec::new() };
+        let mounts = py.detach(|| mounts_of(files))?;
         let number = py.detach(|| {
             let mut lease = self.engine.lease();
             lease.forget_stopped();
-            lease.add_site(listener, settings, routes)
+            lease.add_site(listener, settings, routes, mounts)
         });
         Ok((number.map_err(|errno| os_error(errno.into()))?, host, port))
     }
@@ -139,6 +141,10 @@ impl Core {
     fn set_routes(&self, py: Python<'_>, server: Number, routes: Vec<RouteSpec>) -> PyResult<bool> {
         let routes = self.routes(routes)?;
         Ok(py.detach(|| self.engine.lease().set_routes(server, routes)))
+    }
+
+    fn set_files(&self, py: Python<'_>, server: Number, files: Vec<FilesSpec>) -> PyResult<bool> {
+        Ok(py.detach(|| mounts_of(files).map(|mounts| self.engine.lease().set_mounts(server, mounts)))?)
     }
 
     fn stop(&self, py: Python<'_>, server: Number, grace_s: f64) -> PyResult<bool> {
@@ -340,6 +346,7 @@ impl Core {
         stats.set_item("turns", counters.turns)?;
         stats.set_item("panics", counters.panics)?;
         stats.set_item("dropped", counters.dropped)?;
+        stats.set_item("files", counters.files)?;
         stats.set_item("takeovers", self.engine.takeovers.load(Ordering::Relaxed))?;
         Ok(stats)
     }

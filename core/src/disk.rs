@@ -1,0 +1,97 @@
+//! Where waiting for a disk is no harm: two threads of their own, and the way back to the reactor.
+//!
+//! Thread: any for `submit`; the jobs run on the disk threads, which never touch a socket or the interpreter.
+
+use crate::poller::Signal;
+use crate::reactor::Reactor;
+use crate::signals::SignalsBlocked;
+use parking_lot::Mutex;
+use rustix::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+/// More than one, so that one slow file system leaves another file a chance.
+const THREADS: usize = 2;
+
+/// What is done with the reactor when the disk has answered.
+pub type Finish = Box<dyn FnOnce(&mut Reactor) + Send>;
+/// What may wait.
+pub type DiskJob = Box<dyn FnOnce() -> Finish + Send>;
+
+/// A trait, so that a test can have a disk that never answers.
+pub trait Disk: Send + Sync {
+    fn submit(&self, job: DiskJob);
+}
+
+/// Answers on their way to the reactor, which has `signal` among what it waits for.
+pub struct Answers {
+    finished: Mutex<Vec<Finish>>,
+    signal: Signal,
+}
+
+impl Answers {
+    pub fn new() -> io::Result<Answers> {
+        Ok(Answers { finished: Mutex::default(), signal: Signal::new()? })
+    }
+
+    pub fn descriptor(&self) -> BorrowedFd<'_> {
+        self.signal.as_fd()
+    }
+
+    pub fn put(&self, finish: Finish) {
+        self.finished.lock().push(finish);
+        self.signal.set();
+    }
+
+    pub fn take(&self) -> Vec<Finish> {
+        self.signal.clear();
+        std::mem::take(&mut *self.finished.lock())
+    }
+}
+
+/// The real one. Its threads begin with the first job, and end with it.
+pub struct DiskPool {
+    answers: Arc<Answers>,
+    queue: Mutex<Option<Sender<DiskJob>>>,
+}
+
+impl DiskPool {
+    pub fn new(answers: Arc<Answers>) -> DiskPool {
+        DiskPool { answers, queue: Mutex::new(None) }
+    }
+
+    fn begin(&self) -> Sender<DiskJob> {
+        let (sender, receiver) = channel();
+        let receiver = Arc::new(Mutex::new(receiver));
+        for _ in 0..THREADS {
+            let blocked = SignalsBlocked::new();
+            let (receiver, answers) = (Arc::clone(&receiver), Arc::clone(&self.answers));
+            let work = move || work(&receiver, &answers);
+            // Nobody joins it: a file system that hangs must not keep the process from ending.
+            let _ = thread::Builder::new().name("portico-disk".into()).stack_size(512 * 1024).spawn(work);
+            drop(blocked);
+        }
+        sender
+    }
+}
+
+impl Disk for DiskPool {
+    fn submit(&self, job: DiskJob) {
+        // Without threads the job is dropped, and its connection ends by its time-out.
+        let _ = self.queue.lock().get_or_insert_with(|| self.begin()).send(job);
+    }
+}
+
+fn work(queue: &Mutex<Receiver<DiskJob>>, answers: &Answers) {
+    loop {
+        let job = queue.lock().recv();
+        let Ok(job) = job else { return };
+        // A panic is a bug, and was reported on standard error; the next file may be fine.
+        if let Ok(finish) = catch_unwind(AssertUnwindSafe(job)) {
+            answers.put(finish);
+        }
+    }
+}
