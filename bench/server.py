@@ -1,7 +1,7 @@
-"""The application that the load generators talk to: `python bench/server.py PORT [service|asyncio|uvloop|thread]`.
+"""The application that the load generators talk to: `python bench/server.py PORT [service|asyncio|uvloop|thread [DIR]]`.
 
-`/ws` echoes, `/chat` sends each message to everybody, `/` says hello, `/json` makes a document per request, `/busy`
-holds the interpreter in one C call for `BENCH_HOLD` seconds.
+`/ws` echoes, `/chat` sends each message to everybody, `/` says hello, `/json` makes a document per request, `/static`
+has the files of DIR, `/busy` holds the interpreter in one C call for `BENCH_HOLD` seconds.
 """
 
 import asyncio
@@ -41,6 +41,8 @@ def on_ws_open(ws: portico.WebSocket) -> None:
 
 def start(port: int, callbacks: str = "auto") -> portico.Server:
     app = {"call": call, "on_ws_open": on_ws_open}
+    if len(sys.argv) > 3:
+        app["static_paths"] = {"/static": sys.argv[3]}
     inline = {"/ping": ("text/plain", b"pong")}
     return portico.start_server("127.0.0.1", port, app, callbacks=callbacks, inline=inline)  # type: ignore[arg-type]
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
+import threading
+import webbrowser
 from pathlib import Path
 from typing import Any
 
@@ -65,21 +69,55 @@ def test_misspelt_member_of_a_mapping_is_refused(core: FakeCore) -> None:
         start({"call": print, "on_headers": "x"})
 
 
-def test_static_paths_are_announced_for_later(core: FakeCore) -> None:
+def test_static_paths_are_read_at_the_start(core: FakeCore, tmp_path: Path) -> None:
     class App(Hello):
-        static_paths = {"/": "."}  # noqa: RUF012
+        static_paths: Any = {"www": tmp_path, "/www/private/": portico.exclude_static_path()}  # noqa: RUF012
+        static_path_options = portico.static_path_options(listing=True)
 
-    for app in (App(), {"call": print, "static_paths": {"/": "."}}, {"call": print, "static_path_options": {"x": 1}}):
-        with pytest.raises(ValueError, match="not available yet"):
-            start(app)
-    App.static_paths = {}
-    start(App())
+    app = App()
+    server = start(app)
+    app.static_paths["/later"] = tmp_path
+    assert [spec[:2] for spec in core.files[number_of(server)]] == [("/www", str(tmp_path)), ("/www/private", None)]
+    assert server.static_path_options.listing
+    core.request(number_of(server))
+    assert answers(core) == [(200, "hello")]
+
+
+def test_app_may_be_nothing_but_static_paths(core: FakeCore, tmp_path: Path) -> None:
+    server = start({"static_paths": {"/": tmp_path}, "static_path_options": {"fallthrough": True}})
+    assert [spec[:2] for spec in core.files[number_of(server)]] == [("/", str(tmp_path))]
+    core.request(number_of(server), "/missing")
+    assert answers(core) == [(404, b"404 Not Found\n")]
+
+
+def test_empty_static_members_are_none(core: FakeCore) -> None:
+    for app in ({"call": print, "static_paths": {}, "static_path_options": {}}, {"call": print, "static_paths": None}):
+        assert core.files[number_of(start(app))] == []
+
+
+@pytest.mark.parametrize(
+    ("members", "error", "says"),
+    [
+        ({"static_paths": "www"}, TypeError, "must be a mapping of URL paths.*'www'"),
+        ({"static_paths": {"/": "/no/such/directory"}}, FileNotFoundError, "/no/such/directory"),
+        ({"static_paths": {"/": 7}}, TypeError, r"not int \(7\)"),
+        ({"static_paths": {"": "/"}}, ValueError, "must not be empty"),
+        ({"static_path_options": {"index": True}}, ValueError, "unknown static path options: 'index'; expected dotfil"),
+        ({"static_path_options": True}, TypeError, "or a mapping; got True"),
+    ],
+)
+def test_wrong_static_members_are_refused(core: FakeCore, members: Any, error: Any, says: str) -> None:
+    with pytest.raises(error, match=says):
+        start({"call": print, **members})
+    with pytest.raises(error, match=says):
+        portico.run_server("127.0.0.1", 0, {"call": print, **members})
+    assert portico.list_servers() == []
 
 
 def test_missing_call_is_404_and_websocket_only_is_left_to_native(core: FakeCore) -> None:
     headers_only = start({"on_headers": lambda req: None})
     core.request(number_of(headers_only))
-    assert answers(core) == [(404, "404 Not Found\n")]
+    assert answers(core) == [(404, b"404 Not Found\n")]
     server = start({"on_ws_open": print})
     assert core.configs[number_of(server)]["routes"] == [("/", True, 4, None, None)]
 
@@ -246,3 +284,108 @@ def test_fileno_is_readable_when_there_is_something_to_do(core: FakeCore) -> Non
     assert select.select([portico.fileno()], [], [], 0)[0] == []
     core.request(number_of(server))
     assert select.select([portico.fileno()], [], [], 0)[0] == [portico.fileno()]
+
+
+# A site without an app
+
+
+def interrupt_after_listening(core: FakeCore) -> None:
+    listen = core.listen
+
+    def listen_and_interrupt(*arguments: Any) -> Any:
+        found = listen(*arguments)
+        threading.Timer(0.05, portico.interrupt).start()
+        return found
+
+    core.listen = listen_and_interrupt  # type: ignore[method-assign]
+
+
+def test_static_server_serves_until_interrupted(
+    core: FakeCore, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupt_after_listening(core)
+    assert portico.run_static_server(tmp_path, listing=True) is None
+    assert capsys.readouterr().out == f"Serving: '{tmp_path}'\nView at: http://127.0.0.1:7446\n"
+    [config] = core.configs.values()
+    [(name, root, options)] = config["files"]
+    assert (name, root, options[7]) == ("/", str(tmp_path), True)
+    assert [route[1:4] for route in config["routes"]] == [
+        (True, 0, (404, [("Content-Type", "text/plain; charset=utf-8")], b"404 Not Found\n"))
+    ]
+    assert portico.list_servers() == []
+
+
+def test_static_server_in_the_background(
+    cores: list[FakeCore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    server = portico.run_static_server(port=81, background=True)
+    assert server is not None and server.is_running and server.port == 81
+    assert cores[1].files[number_of(server)][0][:2] == ("/", str(tmp_path))
+    assert server.static_paths == {"/": portico.static_path(tmp_path)}
+    server.stop()
+    server.wait_closed()
+
+
+def test_static_server_takes_a_free_port_only_if_none_was_named(core: FakeCore, tmp_path: Path) -> None:
+    interrupt_after_listening(core)
+    ports: list[int] = []
+    listen = core.listen
+
+    def refuse(address: Any, config: Any) -> Any:
+        ports.append(address[1])
+        if address[1]:
+            raise OSError(errno.EADDRINUSE, "Address already in use")
+        return listen(address, config)
+
+    core.listen = refuse  # type: ignore[method-assign]
+    portico.run_static_server(tmp_path)
+    assert ports == [7446, 0]
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:7446: Address already in use"):
+        portico.run_static_server(tmp_path, port=7446)
+    core.listen_error = PermissionError(errno.EACCES, "Permission denied")
+    core.listen = listen  # type: ignore[method-assign]
+    with pytest.raises(PermissionError):
+        portico.run_static_server(tmp_path)
+
+
+def test_static_server_checks_what_it_gets(core: FakeCore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"):
+        portico.run_static_server(tmp_path / "missing")
+    with pytest.raises(TypeError, match="index"):
+        portico.run_static_server(tmp_path, index=True)
+    for port, error in (("80", TypeError), (70000, ValueError)):
+        with pytest.raises(error, match="port must be"):
+            portico.run_static_server(tmp_path, port=port)  # type: ignore[arg-type]
+
+    async def main() -> None:
+        portico.run_static_server(tmp_path)
+
+    with pytest.raises(RuntimeError, match=r"would block the running event loop; use:.*background=True"):
+        asyncio.run(main())
+    assert core.configs == {}
+
+
+def test_static_server_opens_a_browser_if_there_is_one(
+    cores: list[FakeCore], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    opened: list[str] = []
+
+    def broken(url: str) -> bool:
+        raise webbrowser.Error("could not locate runnable browser")
+
+    says = []
+    for way in (lambda url: opened.append(url) or True, lambda url: False, broken):
+        monkeypatch.setattr(webbrowser, "open", way)
+        caplog.clear()
+        server = portico.run_static_server(tmp_path, port=81, browse=True, background=True)
+        assert server is not None
+        server.close()
+        server.wait_closed()
+        says += [caplog.messages]
+    assert opened == ["http://127.0.0.1:81"]
+    assert says == [
+        [],
+        ["no browser was opened: none was found"],
+        ["no browser was opened: could not locate runnable browser"],
+    ]

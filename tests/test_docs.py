@@ -1,9 +1,10 @@
 """The pages in docs/ say what the code says, and their examples run."""
 
+import inspect
 import re
 from dataclasses import fields
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -13,12 +14,16 @@ from portico.testing import FakeCore, number_of
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 EXAMPLES = [
-    pytest.param(example, id=f"{page.stem}-{index}")
+    pytest.param(page.stem, example, id=f"{page.stem}-{index}")
     for page in sorted(DOCS.glob("*.md"))
     for index, example in enumerate(
         re.findall(r"^```python\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     )
 ]
+
+
+def examples(*pages: str) -> list[Any]:
+    return [example for example in EXAMPLES if example.values[0] in pages]
 
 
 def test_table_of_limits_is_complete_and_true() -> None:
@@ -32,8 +37,19 @@ def test_ways_to_treat_a_slow_client_are_complete() -> None:
     assert re.findall(r'^\| `"(\w+)"`', page, re.MULTILINE) == list(get_args(SlowClient))
 
 
-@pytest.mark.parametrize("example", EXAMPLES)
-def test_example_serves_a_websocket(core: FakeCore, caplog: pytest.LogCaptureFixture, example: str) -> None:
+def test_table_of_static_options_is_complete_and_true() -> None:
+    page = (DOCS / "static-files.md").read_text(encoding="utf-8")
+    written = re.findall(r"^\| `(\w+)` \| `([^`]+)` \|", page, re.MULTILINE)
+    parameters = inspect.signature(portico.static_path_options).parameters.values()
+    assert written == [(parameter.name, repr(parameter.default).replace("'", '"')) for parameter in parameters]
+
+
+def test_every_example_is_tried() -> None:
+    assert len(EXAMPLES) == len(examples("websockets")) + len(examples("static-files"))
+
+
+@pytest.mark.parametrize(("page", "example"), examples("websockets"))
+def test_example_serves_a_websocket(core: FakeCore, caplog: pytest.LogCaptureFixture, page: str, example: str) -> None:
     names: dict[str, portico.Server] = {}
     exec(compile(example, "docs", "exec"), names)
     number = core.open(number_of(names["server"]), subprotocol="chat.v2")
@@ -43,3 +59,22 @@ def test_example_serves_a_websocket(core: FakeCore, caplog: pytest.LogCaptureFix
             portico.service(0)
     assert core.said("send") or core.said("publish")
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(("page", "example"), examples("static-files"))
+def test_example_serves_files(
+    cores: list[FakeCore], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, example: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for directory in ("www", "media"):
+        (tmp_path / directory).mkdir()
+    names: dict[str, portico.Server] = {}
+    exec(compile(example, "docs", "exec"), names)
+    server = names["server"]
+    assert any(core.files.get(number_of(server)) for core in cores)
+    if len(cores) == 1:  # else it has a thread of its own, and no app
+        cores[0].request(number_of(server), "/api/x")
+        assert portico.service(0) == 1
+        assert [answer[1] for answer in cores[0].said("respond")] == [200]
+    server.stop()
+    server.wait_closed()

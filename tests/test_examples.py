@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,6 +100,28 @@ def test_topics_reach_their_members_only() -> None:
             assert say(first, "-news") == "news: 1"
             assert say(second, "-news") == "nobody listens"
             assert say(third, "news Snow!") == "0 heard it"
+        end_by_ctrl_c(process)
+
+
+def test_static_site_serves_files_beside_an_app() -> None:
+    with running("static_site.py") as (url, process):
+        with urllib.request.urlopen(url + "/", timeout=DEADLINE_S) as answer:
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+            assert answer.headers["Cache-Control"] == "no-cache"
+            tag = answer.headers["ETag"]
+            assert "<title>Static site</title>" in answer.read().decode()
+        again = urllib.request.Request(url + "/index.html", headers={"If-None-Match": tag})
+        with pytest.raises(urllib.error.HTTPError, match="304"):
+            urllib.request.urlopen(again, timeout=DEADLINE_S)
+        assert "slept" in get(url + "/api/nap")
+        for missing in ("/missing", "/../static_site.py", "/%2e%2e/static_site.py"):
+            with pytest.raises(urllib.error.HTTPError, match=r"40[04]"):
+                get(url + missing)
+        with ThreadPoolExecutor() as pool:  # Python sleeps, and files go on
+            nap = pool.submit(get, url + "/api/nap")
+            while not nap.done():
+                assert "<title>" in get(url + "/")
+            assert "slept" in nap.result()
         end_by_ctrl_c(process)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent / "python" / "portico"
 
 # What each layer may import of ours; whatever runs at import time counts, type-only imports do not.
-VALUES = {"portico.headers", "portico.routes", "portico.request", "portico.response"}
+VALUES = {"portico.headers", "portico.routes", "portico.request", "portico.response", "portico.static_paths"}
 PUMPS = {"portico.pumps", "portico.pumps.blocking", "portico.pumps.event_loop", "portico.pumps.private_loop"}
 SERVER = VALUES | {"portico.websocket", "portico.home", "portico.server"}
 ALLOWED = {
@@ -17,6 +17,7 @@ ALLOWED = {
     "portico.routes": set(),
     "portico.request": {"portico.headers"},
     "portico.response": {"portico.headers"},
+    "portico.static_paths": {"portico.response", "portico.routes"},
     "portico.pull": set(),
     "portico.websocket": VALUES | {"portico.pull"},
     "portico.dispatch": VALUES | {"portico.pull", "portico.websocket", "portico._core"},
@@ -26,6 +27,7 @@ ALLOWED = {
         "portico.dispatch",
         "portico.websocket",
         "portico.routes",
+        "portico.static_paths",
         "portico._core",
         "portico.pumps.event_loop",
     },

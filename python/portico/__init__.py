@@ -15,6 +15,7 @@ if sys.platform != "linux":
 from portico.doors.app import (
     fileno,
     run_server,
+    run_static_server,
     service,
     start_pipe_server,
     start_server,
@@ -27,6 +28,14 @@ from portico.request import Request
 from portico.response import Response
 from portico.routes import Deflate, Limits
 from portico.server import Server, list_servers
+from portico.static_paths import (
+    ExcludedStaticPath,
+    StaticPath,
+    StaticPathOptions,
+    exclude_static_path,
+    static_path,
+    static_path_options,
+)
 from portico.websocket import SendResult, WebSocket
 
 if TYPE_CHECKING:
@@ -44,20 +53,27 @@ else:
 
 __all__ = [
     "Deflate",
+    "ExcludedStaticPath",
     "Headers",
     "Limits",
     "Request",
     "Response",
     "SendResult",
     "Server",
+    "StaticPath",
+    "StaticPathOptions",
     "WebSocket",
+    "exclude_static_path",
     "fileno",
     "interrupt",
     "list_servers",
     "run_server",
+    "run_static_server",
     "service",
     "start_pipe_server",
     "start_server",
+    "static_path",
+    "static_path_options",
     "stop_all_servers",
     "stop_server",
 ]

@@ -75,6 +75,21 @@ below it, on whole segments; the longest path wins. `inline` is `(status, fields
 HEAD (405 to the rest), without an event. `websocket` None means `((), False, None, SLOW_CLOSE)`.
 """
 
+FilesSpec: TypeAlias = tuple[
+    str, str | None, tuple[bool, bool, str, Fields, tuple[str, str] | None, bool, bool, bool, bool] | None
+]
+"""`(path, root, options)`: a static path.
+
+`path` begins with `/` and ends with none unless that is all; it takes itself and everything below, on whole segments
+of the percent-decoded path. The longest one wins, also over routes that are not longer, unless such a route is the
+exact path. `root` is the absolute path of a directory or a file; None makes a hole: requests below go to the routes,
+and `options` is None too.
+
+`options` is `(indexhtml, fallthrough, html_charset, headers, validation, dotfiles, symlinks, listing, precompressed)`,
+nothing left to inherit. `html_charset` is `""` for none; `validation` is the field and the value that a request must
+carry, or None. With `fallthrough`, what would be an error goes to the routes, but for a failed validation: always 403.
+"""
+
 @final
 class Batch:
     """The events of one `take`, once. Asking for the next event says that the one before has been handled.
@@ -118,11 +133,20 @@ class Core:
 
         `config`: `routes` (list of RouteSpec), `limits` (mapping of the names in `Limits` to numbers or None),
         `allowed_hosts` and `allowed_origins` (list of str, or None to switch the check off; a loopback name or the
-        request's own host needs no entry), `mode` (permission bits of a unix socket, or None).
-        Raises: OSError (errno kept), ValueError for an address that is not a literal.
+        request's own host needs no entry), `mode` (permission bits of a unix socket, or None), `files` (list of
+        FilesSpec; may be left out).
+        Raises: OSError (errno kept; `filename` is the root that cannot be opened, None if it is the address),
+        ValueError for an address that is not a literal, and for a header that HTTP cannot carry.
         """
 
     def set_routes(self, server: int, routes: Sequence[RouteSpec]) -> bool: ...
+    def set_files(self, server: int, files: Sequence[FilesSpec]) -> bool:
+        """Serve these static paths from now on, instead of those before. False: that server isn't listening.
+
+        Raises: OSError (errno and filename kept) for a root that cannot be opened, ValueError for a header that HTTP
+        cannot carry; nothing has changed then.
+        """
+
     def stop(self, server: int, grace_s: float) -> bool:
         """Stop listening; close WebSockets with 1001; let requests and outboxes finish for `grace_s`, then cut.
 
@@ -208,9 +232,11 @@ class Core:
         """The work of one `hold` of that `size` has finished."""
 
     def stats(self) -> dict[str, int]:
-        """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics, dropped.
+        """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics, dropped,
+        files.
 
-        `dropped` are the messages that clients did not get because they read too slowly.
+        `dropped` are the messages that clients did not get because they read too slowly; `files` are the requests that
+        a static path answered with a file, 304s and 416s included.
         """
 
     def shutdown(self) -> None:

@@ -66,10 +66,11 @@ def _check(status: object, reason: object, headers: object, body: object) -> Ans
         raise ValueError(f"status must be between 200 and 599; got {status}")
     if reason is not None and not isinstance(reason, str):
         raise TypeError(f"reason must be a str, not {type(reason).__name__}")
-    return int(status), reason, _read_fields(headers), _read_body(body), False
+    return int(status), reason, read_fields(headers), _read_body(body), False
 
 
-def _read_fields(headers: object) -> list[tuple[str, str]]:
+def read_fields(headers: object) -> list[tuple[str, str]]:
+    """Header fields, one pair a line, from a mapping or from pairs. Raises: TypeError."""
     if not headers:
         return _NO_FIELDS
     fields: list[tuple[str, str]] = []

@@ -24,8 +24,8 @@ Inline: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 SlowClient: TypeAlias = Literal["close", "drop_new", "drop_oldest"]
 """What a message does that finds no room in the outbox: end the connection, get lost, or push out older ones."""
 
-# RFC 6455 §4.1: a subprotocol is a token of RFC 9110 §5.6.2.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# RFC 9110 §5.6.2. Subprotocols are tokens (RFC 6455 §4.1), and so are the names of header fields and charsets.
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ class Deflate:
         _check_count("level", self.level, 1, 9)
         _check_count("window_bits", self.window_bits, 9, 15)
         _check_count("min_bytes", self.min_bytes, 0)
-        _check_flag("context_takeover", self.context_takeover)
+        check_flag("context_takeover", self.context_takeover)
 
 
 def _check_timeout(name: str, value: object) -> None:
@@ -105,7 +105,8 @@ def _check_count(name: str, value: object, least: int, most: int | None = None) 
         raise ValueError(f"{name} must be a whole number, {wanted}; got {value!r}")
 
 
-def _check_flag(name: str, value: object) -> None:
+def check_flag(name: str, value: object) -> None:
+    """Raises: ValueError."""
     if not isinstance(value, bool):
         raise ValueError(f"{name} must be True or False; got {value!r}")
 
@@ -142,7 +143,7 @@ class Route:
         if bool(answers) == (self.inline is not None):
             raise ValueError(f"route {self.path!r} needs either a callable or an inline answer, and not both")
         object.__setattr__(self, "subprotocols", _read_subprotocols(self.subprotocols))
-        _check_flag("requires_subprotocol", self.requires_subprotocol)
+        check_flag("requires_subprotocol", self.requires_subprotocol)
         if self.requires_subprotocol and not self.subprotocols:
             raise ValueError("requires_subprotocol needs subprotocols; without one, every client would be refused")
         if self.deflate is not None and not isinstance(self.deflate, Deflate):
@@ -173,7 +174,7 @@ def _read_subprotocols(names: object) -> tuple[str, ...]:
     for name in names:
         if not isinstance(name, str):
             raise TypeError(f"a subprotocol must be a str, not {type(name).__name__} ({name!r})")
-        if not _TOKEN.fullmatch(name):
+        if not TOKEN.fullmatch(name):
             raise ValueError(f"a subprotocol is made of letters, digits and !#$%&'*+-.^_`|~ only; got {name!r}")
         if names.count(name) > 1:
             raise ValueError(f"subprotocol {name!r} is there twice")

@@ -16,14 +16,26 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Generator, Sequence
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from portico._core import SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, WANTS_HEAD, WANTS_REQUEST, WANTS_WEBSOCKET
 from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.pumps.event_loop import running_loop
 from portico.routes import Limits, Route
+from portico.static_paths import (
+    Mount,
+    MountLike,
+    OptionsLike,
+    StaticPathOptions,
+    StaticPathsLike,
+    read_mount,
+    read_name,
+    read_options,
+    read_static_paths,
+    resolve,
+)
 from portico.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -63,6 +75,8 @@ class Server:
         allowed_hosts: Names = None,
         mode: int | None = None,
         replace: bool = False,
+        static_paths: StaticPathsLike | None = None,
+        static_path_options: OptionsLike | None = None,
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits must be portico.Limits, not {type(limits).__name__}")
@@ -78,6 +92,10 @@ class Server:
             self._allowed_hosts = None
         self._mode = mode
         self._replace = replace
+        # Never changed, only replaced, so that reading takes no lock. Reentrant: a signal handler may change them, too.
+        self._mounts = {} if static_paths is None else read_static_paths(static_paths)
+        self._mount_options = StaticPathOptions() if static_path_options is None else read_options(static_path_options)
+        self._mount_lock = threading.RLock()
         self._home: Home | None = None
         self._number = 0
         self._state: State = "new"
@@ -135,6 +153,29 @@ class Server:
         self._touch()
         return self._home.core.stats() if self._home is not None and self._home.is_alive else {}
 
+    # Static files
+
+    @property
+    def static_paths(self) -> StaticPaths:
+        """What is served without Python: a mapping of URL paths to directories and files. A change applies at once."""
+        self._touch()
+        return StaticPaths(self)
+
+    @property
+    def static_path_options(self) -> StaticPathOptions:
+        """What the static paths inherit. Assigning others, or a mapping of fields, replaces them all at once.
+
+        To change one: `server.static_path_options = dataclasses.replace(server.static_path_options, listing=True)`.
+        Once the server is stopped, assigning does nothing. Any thread. Raises: TypeError, ValueError, OSError.
+        """
+        self._touch()
+        return self._mount_options
+
+    @static_path_options.setter
+    def static_path_options(self, options: OptionsLike) -> None:
+        read = read_options(options)
+        self._change_mounts(lambda: (self._mounts, read))
+
     # Life
 
     def start(self) -> Server:
@@ -143,7 +184,7 @@ class Server:
         Raises: OSError that names the address and the reason; RuntimeError after `stop`; ValueError if `callbacks`
         conflicts with the servers this thread has. A failed start leaves nothing behind.
         """
-        if self._state in ("stopping", "stopped"):
+        if self._is_over:
             raise RuntimeError("a stopped server does not start again; make a new one")
         if self._state == "running":
             self._touch()
@@ -318,18 +359,39 @@ class Server:
             "allowed_origins": self._allowed_origins,
             "mode": self._mode,
         }
+        with self._mount_lock:  # what another thread changes meanwhile is neither lost nor early
+            config["files"] = resolve(self._mounts, self._mount_options)
+            host, port = self._bind(home, config)
+            self._address = host if isinstance(self._address, str) else (host, port)
+            # No event of this server can overtake this: they are taken by the thread that runs these lines.
+            home.dispatcher.sites[self._number] = Site(self._routes, self._address, self._end)
+            home.settle_in(self._number, self)
+            self._home = home
+            self._state = "running"
+            _running[self._number] = self
+
+    def _bind(self, home: Home, config: Mapping[str, object]) -> tuple[str, int]:
         try:
             self._number, host, port = home.core.listen(self._address, config)
         except OSError as error:
+            if error.filename is not None:
+                raise  # a static path, not the address
             told = f"cannot listen on {_url(self._address)}: {error.strerror or error}"
             raise type(error)(*([told] if error.errno is None else [error.errno, told])) from error
-        self._address = host if isinstance(self._address, str) else (host, port)
-        # No event of this server can overtake this: they are taken by the thread that runs these lines.
-        home.dispatcher.sites[self._number] = Site(self._routes, self._address, self._end)
-        home.settle_in(self._number, self)
-        self._home = home
-        self._state = "running"
-        _running[self._number] = self
+        return host, port
+
+    def _change_mounts(self, change: Callable[[], tuple[dict[str, Mount], StaticPathOptions]]) -> None:
+        """Put new static paths and options in force, or none of them if the core refuses. Any thread."""
+        if self._is_over:
+            return  # also in a fork, where the lock may be held by a thread that isn't there
+        with self._mount_lock:
+            mounts, options = change()
+            if self._home is None or self._home.core.set_files(self._number, resolve(mounts, options)):
+                self._mounts, self._mount_options = mounts, options
+
+    @property
+    def _is_over(self) -> bool:
+        return self._state in ("stopping", "stopped")
 
     def _stop_predecessors(self) -> None:
         if not isinstance(self._address, str) and self._address[1] == 0:
@@ -359,6 +421,65 @@ class Server:
         if self._closed.is_set():  # checked after the append: another thread may have ended it in between
             _resolve(waiter)
         return waiter
+
+
+class StaticPaths(MutableMapping[str, Mount]):
+    """The static paths of one server, live: each change is in force when it returns, or raises and changes nothing.
+
+    `update` and `clear` are one change. Values may be set as anything `static_path` takes, and are read as what it
+    gives. Before the start changes are kept for it; once the server is stopped it is empty, and changes do nothing.
+    Any thread. Raises: TypeError, ValueError; OSError that names the path.
+    """
+
+    __slots__ = ("_server",)
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __getitem__(self, name: str) -> Mount:
+        return self._now()[_known_as(name)]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._now())
+
+    def __len__(self) -> int:
+        return len(self._now())
+
+    def __setitem__(self, name: str, mount: MountLike) -> None:
+        self._change(lambda mounts: mounts | {read_name(name): read_mount(mount)})
+
+    def __delitem__(self, name: str) -> None:
+        def without(mounts: dict[str, Mount]) -> dict[str, Mount]:
+            rest = dict(mounts)
+            del rest[_known_as(name)]
+            return rest
+
+        self._change(without)
+
+    def update(self, paths: Any = (), /, **more: MountLike) -> None:
+        """Set all of these at once."""
+        self._change(lambda mounts: mounts | read_static_paths(dict(paths, **more)))
+
+    def clear(self) -> None:
+        """Serve no static paths any more."""
+        self._change(lambda mounts: {})
+
+    def __repr__(self) -> str:
+        return f"<StaticPaths {self._now()!r}>"
+
+    def _now(self) -> dict[str, Mount]:
+        return {} if self._server._is_over else self._server._mounts
+
+    def _change(self, change: Callable[[dict[str, Mount]], dict[str, Mount]]) -> None:
+        server = self._server
+        server._change_mounts(lambda: (change(server._mounts), server._mount_options))
+
+
+def _known_as(name: object) -> str:
+    try:
+        return read_name(name)
+    except (TypeError, ValueError):
+        raise KeyError(name) from None
 
 
 class _Done(Awaitable[None]):

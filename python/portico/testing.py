@@ -75,6 +75,8 @@ class FakeCore:
         self.queued: set[int] = set()  # connections for which something is queued; `drained` ends that
         self.members: dict[tuple[int, str], set[int]] = {}  # (server, topic) → its subscribers
         self.listen_error: OSError | None = None
+        self.files: dict[int, list[Any]] = {}  # listening server → its static paths
+        self.files_error: Exception | None = None
         self.waited_s = 0.0
         self.is_shut = False
         self._events: deque[tuple[int, int, Any]] = deque()
@@ -157,13 +159,26 @@ class FakeCore:
     def listen(self, address: Any, config: Mapping[str, Any]) -> tuple[int, str, int]:
         if self.listen_error is not None:
             raise self.listen_error
+        if self.files_error is not None:
+            raise self.files_error
         number = next(_numbers)
         self.configs[number] = config
+        self.files[number] = list(config["files"])
         host, port = (address, 0) if isinstance(address, str) else address
         return number, host, port or (40000 + number if not isinstance(address, str) else 0)
 
+    def set_files(self, server: int, files: Sequence[Any]) -> bool:
+        self.commands.append(("set_files", server, list(files)))
+        if self.files_error is not None:
+            raise self.files_error
+        if server not in self.files:
+            return False
+        self.files[server] = list(files)
+        return True
+
     def stop(self, server: int, grace_s: float) -> bool:
         self.commands.append(("stop", server, grace_s))
+        self.files.pop(server, None)
         for number in [number for number, owner in self.sockets.items() if owner == server]:
             self.closed(number, 1001)
         self.push(STOPPED, server)

@@ -5,21 +5,29 @@ Translates and checks; serving is the server's business. Thread: the one that st
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
-from portico.home import Callbacks, current_home
+from portico.home import Callbacks, current_home, require_idle
 from portico.request import Request
 from portico.response import Response, normalise
 from portico.routes import Deflate, Inline, Limits, Route, SlowClient
 from portico.server import Names, Server, list_servers
+from portico.static_paths import StaticPath, static_path
+
+logger = logging.getLogger("portico")
 
 InlineAnswers: TypeAlias = "Mapping[str, tuple[str, bytes | str] | Response]"
 
 _CALLABLES = ("call", "on_headers", "on_ws_open")
-_ROUTE_OPTIONS = {"inline", "subprotocols", "requires_subprotocol", "deflate", "slow_client"}
+_ROUTE_OPTIONS = {"subprotocols", "requires_subprotocol", "deflate", "slow_client"}
 _MEMBERS = {*_CALLABLES, "static_paths", "static_path_options"}
+_NOT_FOUND = (404, [("Content-Type", "text/plain; charset=utf-8")], b"404 Not Found\n")
+
+STATIC_PORT: Final = 7446
 
 
 def start_server(
@@ -44,7 +52,10 @@ def start_server(
     app: an object or mapping with `call(req)` (answers requests; without it they get 404, or 426 where WebSockets are
         served), `on_headers(req)` (runs when the head is there; None goes on, a response answers instead of `call`)
         and `on_ws_open(ws)`; or just a function, which is `call`. What they may return: see `Response`; coroutines
-        and futures are awaited.
+        and futures are awaited. `static_paths` maps URL paths to directories and files that are served without Python
+        (see `static_path`), and `static_path_options` is what they inherit; both are read now, and live on as
+        `server.static_paths` and `server.static_path_options`. **`on_headers` does not guard static paths**;
+        `validation` and `exclude_static_path` do.
     port: 0 lets the system choose; `server.port` and `server.url` tell.
     quiet: no log line about the start. A start that fails still raises.
     limits: `Limits(…)` other than the defaults.
@@ -61,16 +72,14 @@ def start_server(
 
     Raises: OSError that names the address and the reason; ValueError; TypeError.
     """
-    server = Server(
-        build_routes(
-            app,
-            inline,
-            subprotocols=subprotocols,
-            requires_subprotocol=requires_subprotocol,
-            deflate=deflate,
-            slow_client=slow_client,
-        ),
+    server = build_server(
+        app,
         (host, port),
+        inline,
+        subprotocols=subprotocols,
+        requires_subprotocol=requires_subprotocol,
+        deflate=deflate,
+        slow_client=slow_client,
         quiet=quiet,
         limits=limits,
         callbacks=callbacks,
@@ -103,16 +112,14 @@ def start_pipe_server(
     mask: permission bits to take away, as in umask (`0o177`: only the owner may connect); None or negative leaves the
         mode to the process's own umask.
     """
-    server = Server(
-        build_routes(
-            app,
-            inline,
-            subprotocols=subprotocols,
-            requires_subprotocol=requires_subprotocol,
-            deflate=deflate,
-            slow_client=slow_client,
-        ),
+    server = build_server(
+        app,
         _read_name(name),
+        inline,
+        subprotocols=subprotocols,
+        requires_subprotocol=requires_subprotocol,
+        deflate=deflate,
+        slow_client=slow_client,
         quiet=quiet,
         limits=limits,
         callbacks=callbacks,
@@ -129,8 +136,44 @@ def run_server(host: str, port: int, app: object, quiet: bool = False, **options
 
     Raises: what `start_server` raises; RuntimeError in a running loop or a callback.
     """
-    for_routes = {name: options.pop(name) for name in _ROUTE_OPTIONS & options.keys()}
-    Server(build_routes(app, **for_routes), (host, port), quiet=quiet, **options).serve()
+    build_server(app, (host, port), quiet=quiet, **options).serve()
+
+
+def run_static_server(
+    directory: str | os.PathLike[str] = ".",
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    *,
+    browse: bool = False,
+    background: bool = False,
+    **static_options: Any,
+) -> Server | None:
+    """Serve the files of a directory until `interrupt()` or Ctrl-C, without Python. Prints where.
+
+    port: None is 7446, or a free one if that is taken.
+    browse: open it in a browser.
+    background: return the running server instead, for a prompt or a notebook.
+    static_options: those of `static_path`: `listing=True`, `symlinks=True`, …
+
+    Raises: OSError that names the directory or the address; what `static_path` raises; RuntimeError in a running loop
+    or a callback, unless `background`.
+    """
+    if not background:
+        require_idle("run_static_server()", "run_static_server(…, background=True)")
+    site = static_path(directory, **static_options)
+    server = _start_static(site, host, port, "thread" if background else "auto")
+    try:
+        print(f"Serving: '{site.path}'")
+        print(f"View at: {server.url}", flush=True)
+        if browse:
+            _browse(server.url)
+    except BaseException:
+        server.stop()
+        raise
+    if background:
+        return server
+    server.serve()
+    return None
 
 
 def stop_server(server: Server) -> None:
@@ -170,36 +213,45 @@ def fileno() -> int:
     return home.fileno()
 
 
-def build_routes(
-    app: object, inline: InlineAnswers | None = None, *, deflate: bool | Deflate = False, **options: Any
-) -> list[Route]:
-    """Read an app's members, once, into routes. Options: what a `Route` takes. Raises: TypeError, ValueError."""
-    call, on_headers, on_ws_open = _read_app(app)
+def build_server(
+    app: object, address: tuple[str, int] | str, inline: InlineAnswers | None = None, **options: Any
+) -> Server:
+    """Read an app's members, once, into a server. Options: a `Server`'s, and what a `Route` takes.
+
+    Raises: TypeError, ValueError, OSError.
+    """
+    for_route = {name: options.pop(name) for name in _ROUTE_OPTIONS & options.keys()}
+    for_route["deflate"] = _read_deflate(for_route.get("deflate", False))
+    members = _read_app(app)
+    call, on_headers, on_ws_open = (members.get(name) for name in _CALLABLES)
     if call is None and on_ws_open is None:
         call = _not_found
-    options["deflate"] = _read_deflate(deflate)
-    routes = [Route(prefix=True, on_head=on_headers, on_request=call, on_open=on_ws_open, **options)]
+    routes = [Route(prefix=True, on_head=on_headers, on_request=call, on_open=on_ws_open, **for_route)]
     routes += [Route(path=path, inline=_read_inline(path, answer)) for path, answer in (inline or {}).items()]
-    return routes
+    return Server(
+        routes,
+        address,
+        static_paths=members.get("static_paths"),
+        static_path_options=members.get("static_path_options"),
+        **options,
+    )
 
 
-def _read_app(app: object) -> list[Callable[[Any], object] | None]:
+def _read_app(app: object) -> Mapping[str, Any]:
     members = _read_mapping(app) if isinstance(app, Mapping) else {name: getattr(app, name, None) for name in _MEMBERS}
-    for name in ("static_paths", "static_path_options"):
-        if members.get(name):
-            raise ValueError(f"the app has {name}, but static paths are not available yet; leave it out or empty")
-    found = [members.get(name) for name in _CALLABLES]
-    for name, member in zip(_CALLABLES, found, strict=True):
+    for name in _CALLABLES:
+        member = members.get(name)
         if member is not None and not callable(member):
             raise TypeError(f"the app's {name} must be callable, not {type(member).__name__}")
-    if not any(found):
-        if not callable(app) or isinstance(app, type):
+    if not any(members.get(name) for name in _CALLABLES):
+        if callable(app) and not isinstance(app, type):
+            return {**members, "call": app}
+        if not members.get("static_paths"):
             raise ValueError(
                 "an app is a function of the request, or an object or mapping with at least one of "
-                f"call(req), on_headers(req), on_ws_open(ws); got {app!r}"
+                f"call(req), on_headers(req), on_ws_open(ws), static_paths; got {app!r}"
             )
-        return [app, None, None]
-    return found
+    return members
 
 
 def _read_mapping(app: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -211,7 +263,36 @@ def _read_mapping(app: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _not_found(_: Request) -> Response:
-    return Response(404, {"Content-Type": "text/plain; charset=utf-8"}, "404 Not Found\n")
+    return Response(*_NOT_FOUND)
+
+
+def _start_static(site: StaticPath, host: str, port: int | None, callbacks: Callbacks) -> Server:
+    # What falls through is answered natively, too: nothing here ever waits for Python.
+    routes = [Route(prefix=True, inline=_NOT_FOUND)]
+
+    def start(port: int) -> Server:
+        return Server(routes, (host, port), quiet=True, callbacks=callbacks, static_paths={"/": site}).start()
+
+    if port is not None:
+        return start(port)
+    try:
+        return start(STATIC_PORT)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        return start(0)
+
+
+def _browse(url: str) -> None:
+    import webbrowser  # takes long to import, and few need it
+
+    try:
+        is_open = webbrowser.open(url)
+    except Exception as error:
+        logger.warning("no browser was opened: %s", error)
+    else:
+        if not is_open:
+            logger.warning("no browser was opened: none was found")
 
 
 def _read_deflate(deflate: object) -> Deflate | None:
