@@ -25,6 +25,8 @@ use std::sync::Arc;
 pub const READ_PER_TURN_BYTES: usize = 64 * 1024 + wire::ws_frame::MAX_HEADER_BYTES;
 /// Answers beyond this wait until the client has read some.
 pub const CHOKED_BYTES: usize = 64 * 1024;
+/// In the middle of a long message: each read lets its sender go on, and waking it costs as much as many copies.
+pub const READ_MOST_BYTES: usize = 512 * 1024;
 /// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
 /// and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Millis = 2_000;
@@ -45,6 +47,8 @@ pub struct Turn<'a> {
     pub compressors: &'a mut Compressors,
     pub files: &'a mut FileCache,
     pub disk: &'a Arc<dyn Disk>,
+    /// What the last long message was kept in; the next one grows into it.
+    pub spare: &'a mut Vec<u8>,
     /// For what is read of files.
     pub scratch: &'a mut Vec<u8>,
 }
@@ -206,12 +210,21 @@ impl Connection {
     }
 
     fn receive(&mut self, buffer: &mut [u8], turn: &mut Turn) {
-        match self.stream.receive(&mut buffer[..READ_PER_TURN_BYTES]) {
+        let most = match &self.protocol {
+            Protocol::WebSocket(websocket) if websocket.is_mid_frame() => buffer.len(),
+            _ => READ_PER_TURN_BYTES,
+        };
+        match self.stream.receive(&mut buffer[..most]) {
             Ok(0) => self.on_end(turn),
             Ok(_) if self.life != Life::Open => {} // lingering: thrown away
             Ok(count) => {
                 self.received += count as u64;
                 self.on_bytes(&mut buffer[..count], turn);
+                if turn.spare.capacity() > 0
+                    && let Some(websocket) = self.websocket()
+                {
+                    websocket.lend(turn.spare);
+                }
             }
             Err(error) if is_passing(&error) => {}
             Err(_) => self.on_failure(turn),

@@ -346,9 +346,11 @@ impl Engine {
     }
 
     /// Callbacks have returned; what they sent to their own connections leaves.
-    pub fn settle(&self, handled: &mut Vec<Handled>) {
+    /// `spare`: what a long message was kept in.
+    pub fn settle(&self, handled: &mut Vec<Handled>, spare: Vec<u8>) {
         match self.try_lease() {
             Some(mut lease) => {
+                lease.keep_spare(spare);
                 for item in handled.drain(..) {
                     lease.messages_handled(item.number, item.messages, item.bytes);
                 }

@@ -35,7 +35,10 @@ const TURN: Duration = Duration::from_micros(500);
 const ACCEPTS_PER_TURN: usize = 64;
 /// How long a listener rests when descriptors have run out.
 const REST: Millis = 100;
-const RECEIVE_BUFFER_BYTES: usize = crate::connection::READ_PER_TURN_BYTES;
+const RECEIVE_BUFFER_BYTES: usize = crate::connection::READ_MOST_BYTES;
+
+/// The most that is kept for the next long message.
+const MAX_SPARE_BYTES: usize = 4 << 20;
 
 /// One server: a listener and what its connections share.
 pub struct Site {
@@ -95,6 +98,7 @@ pub struct Reactor {
     files: FileCache,
     disk: Arc<dyn Disk>,
     answers: Arc<Answers>,
+    spare: Vec<u8>,
     scratch: Vec<u8>,
     ready: Vec<Ready>,
     buffer: Box<[u8]>,
@@ -133,6 +137,7 @@ impl Reactor {
             files: FileCache::default(),
             disk,
             answers,
+            spare: Vec::new(),
             scratch: Vec::new(),
             ready: Vec::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
@@ -274,6 +279,7 @@ impl Reactor {
             compressors: &mut self.compressors,
             files: &mut self.files,
             disk: &self.disk,
+            spare: &mut self.spare,
             scratch: &mut self.scratch,
             site,
             counters: &mut self.counters,
@@ -558,6 +564,13 @@ impl Reactor {
             connection.is_dirty = false;
             connection.messages_handled(messages, bytes, turn);
         });
+    }
+
+    /// A long message has been handed on; what it was kept in is free.
+    pub fn keep_spare(&mut self, spare: Vec<u8>) {
+        if spare.capacity() > self.spare.capacity() && spare.capacity() <= MAX_SPARE_BYTES {
+            self.spare = spare;
+        }
     }
 
     /// Everything corked leaves.

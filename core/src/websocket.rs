@@ -156,6 +156,11 @@ impl WebSocket {
         self.reader.has_more()
     }
 
+    /// Room for the long message that has begun.
+    pub fn lend(&mut self, spare: &mut Vec<u8>) {
+        self.reader.lend(spare);
+    }
+
     pub fn is_mid_frame(&self) -> bool {
         self.reader.is_mid_frame()
     }

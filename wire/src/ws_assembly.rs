@@ -116,6 +116,18 @@ impl Message {
         }
     }
 
+    /// Go on in `spare` if that saves growing, and is not far too large.
+    pub fn lend(&mut self, spare: &mut Vec<u8>, left: u64) {
+        let wanted = usize::try_from(left).map_or(usize::MAX, |left| self.data.len().saturating_add(left));
+        let is_useful = spare.capacity() > self.data.capacity() && self.data.capacity() < wanted;
+        if is_useful && !self.is_compressed && spare.capacity() / 4 <= wanted {
+            spare.clear();
+            spare.extend_from_slice(&self.data);
+            std::mem::swap(&mut self.data, spare);
+            spare.clear();
+        }
+    }
+
     /// §8.1, at once and not at the end: otherwise one bad byte could be followed by 16 MiB that we read in vain.
     fn check_text(&mut self) -> Result<(), WsRefusal> {
         match simdutf8::compat::from_utf8(&self.data[self.checked..]) {

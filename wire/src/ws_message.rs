@@ -201,6 +201,19 @@ impl MessageReader {
         }
     }
 
+    /// Let the long message that has begun go on in `spare`, an empty buffer with more room; what it had is in `spare` then.
+    ///
+    /// A message of megabytes would otherwise grow into memory that the system has to find and clear each time.
+    pub fn lend(&mut self, spare: &mut Vec<u8>) {
+        let Stage::Payload(frame) = &self.stage else { return };
+        let left = frame.header.length - frame.taken;
+        if let Some(message) = &mut self.message
+            && !frame.header.opcode.is_control()
+        {
+            message.lend(spare, left);
+        }
+    }
+
     /// Whether there is something to inflate that needs no more input: call [`read`](Self::read) again.
     pub fn has_more(&self) -> bool {
         self.message.as_ref().is_some_and(|it| it.has_more)

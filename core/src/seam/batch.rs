@@ -23,9 +23,14 @@ pub struct Batch {
     bytes: usize,
     /// What has been handled and not been settled.
     handled: Vec<Handled>,
+    /// What the last long message was kept in; the reactor uses it again.
+    spare: Vec<u8>,
     is_open: bool,
     waited: Duration,
 }
+
+/// What smaller messages are kept in is not worth handing back.
+const SPARE_FROM_BYTES: usize = 128 * 1024;
 
 /// What was sent to so many connections leaves together, one socket after the other: the system sends 10 % faster while
 /// nothing else is done in between. Slow callbacks do not wait for each other, see `settle`; nor does the watchman.
@@ -56,7 +61,7 @@ impl Batch {
             _ => self.settle(event.number),
         }
         self.messages += usize::from(matches!(event.kind, Kind::Message { .. }));
-        to_python(py, event).map(Some)
+        to_python(py, event, &mut self.spare).map(Some)
     }
 
     fn __len__(&self) -> usize {
@@ -73,7 +78,17 @@ impl Batch {
     pub fn new(engine: Arc<Engine>, events: VecDeque<Event>) -> Batch {
         let waited = events.front().map_or(Duration::ZERO, |event| engine.age(event.at));
         let is_open = !events.is_empty();
-        Batch { engine, events, current: 0, messages: 0, bytes: 0, handled: Vec::new(), is_open, waited }
+        Batch {
+            engine,
+            events,
+            current: 0,
+            messages: 0,
+            bytes: 0,
+            handled: Vec::new(),
+            spare: Vec::new(),
+            is_open,
+            waited,
+        }
     }
 
     /// The callbacks of the current connection have returned; `next` is whose come now.
@@ -90,14 +105,14 @@ impl Batch {
     }
 
     fn settle_all(&mut self) {
-        self.engine.settle(&mut self.handled);
+        self.engine.settle(&mut self.handled, std::mem::take(&mut self.spare));
         self.engine.look_up();
     }
 
     fn end(&mut self) {
         if std::mem::replace(&mut self.is_open, false) {
             self.settle(0);
-            self.engine.settle(&mut self.handled);
+            self.engine.settle(&mut self.handled, std::mem::take(&mut self.spare));
             self.engine.end_batch(std::mem::take(&mut self.events));
         }
     }
@@ -109,11 +124,19 @@ impl Drop for Batch {
     }
 }
 
-fn to_python(py: Python<'_>, event: Event) -> PyResult<Bound<'_, PyTuple>> {
+fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResult<Bound<'py, PyTuple>> {
     let number = event.number;
     match event.kind {
-        Kind::Message { is_text: true, data } => (MESSAGE, number, PyString::from_bytes(py, &data)?).into_pyobject(py),
-        Kind::Message { data, .. } => (MESSAGE, number, PyBytes::new(py, &data)).into_pyobject(py),
+        Kind::Message { is_text, data } => {
+            let message = match is_text {
+                true => PyString::from_bytes(py, &data)?.into_any(),
+                false => PyBytes::new(py, &data).into_any(),
+            };
+            if data.capacity() >= SPARE_FROM_BYTES {
+                *spare = data;
+            }
+            (MESSAGE, number, message).into_pyobject(py)
+        }
         Kind::Request(request) => (REQUEST, number, request_parts(py, *request)?).into_pyobject(py),
         Kind::Head(request) => (HEAD, number, request_parts(py, *request)?).into_pyobject(py),
         Kind::Open { request, protocol } => (OPEN, number, (request_parts(py, *request)?, protocol)).into_pyobject(py),
