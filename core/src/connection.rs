@@ -373,6 +373,9 @@ impl Connection {
         {
             self.on_empty(turn);
         }
+        if self.outbox.is_empty() && matches!(self.protocol, Protocol::Http(_)) {
+            self.stream_is_drained(turn);
+        }
         if self.life == Life::Finishing && self.outbox.is_empty() {
             self.stream.finish();
             // Who hung up reads no answer, and would never be seen to end.

@@ -7,6 +7,7 @@
 
 use crate::access;
 use crate::connection::{CHOKED_BYTES, Connection, Life, Protocol, Step, Turn};
+use crate::http_stream::Streaming;
 use crate::mailbox::{Kind, Request};
 use crate::route_table::{Inline, Route, Wants};
 use crate::settings::Limits;
@@ -27,7 +28,7 @@ pub const PLAIN_TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8
 
 pub struct Http {
     reader: HeadReader,
-    phase: Phase,
+    pub(crate) phase: Phase,
     /// When the phase began.
     since: Millis,
     /// Of the head that is being read, some bytes are here.
@@ -35,7 +36,7 @@ pub struct Http {
     is_first: bool,
 }
 
-enum Phase {
+pub enum Phase {
     Head,
     /// Python decides by the head; the body waits.
     Deciding {
@@ -60,6 +61,8 @@ enum Phase {
     Looking {
         head: Arc<RequestHead>,
     },
+    /// The body of the answer comes piece by piece.
+    Streaming(Streaming),
 }
 
 impl Http {
@@ -69,7 +72,7 @@ impl Http {
 
     /// A request is with Python.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Deciding { .. } | Phase::Answering { .. })
+        matches!(self.phase, Phase::Deciding { .. } | Phase::Answering { .. } | Phase::Streaming(_))
     }
 
     /// A request is being answered.
@@ -93,7 +96,7 @@ impl Http {
         }
     }
 
-    fn enter(&mut self, phase: Phase, now: Millis) -> Phase {
+    pub(crate) fn enter(&mut self, phase: Phase, now: Millis) -> Phase {
         self.since = now;
         self.has_begun = false;
         std::mem::replace(&mut self.phase, phase)
@@ -170,7 +173,9 @@ impl Connection {
                     Step::STOP
                 }
             },
-            Phase::Deciding { .. } | Phase::Answering { .. } | Phase::Looking { .. } => Step::STOP,
+            Phase::Deciding { .. } | Phase::Answering { .. } | Phase::Looking { .. } | Phase::Streaming(_) => {
+                Step::STOP
+            }
         }
     }
 
@@ -339,26 +344,38 @@ impl Connection {
 
     /// Python's answer. `Ok(false)`: there is nothing to answer (any more).
     pub fn answer(&mut self, answer: &Answer, turn: &mut Turn) -> Result<bool, FieldError> {
-        let Protocol::Http(http) = &self.protocol else {
-            return Ok(false);
-        };
+        let Some((head, may_go_on)) = self.unanswered() else { return Ok(false) };
+        let keep_alive = self.encode_answer(&head, answer, may_go_on && !answer.close, turn)?;
+        self.end_answer(keep_alive, turn);
+        Ok(true)
+    }
+
+    /// What Python has to answer, and whether the connection may go on afterwards.
+    pub(crate) fn unanswered(&self) -> Option<(Arc<RequestHead>, bool)> {
+        let Protocol::Http(http) = &self.protocol else { return None };
         if self.life != Life::Open {
-            return Ok(false);
+            return None;
         }
-        let (head, leaves_body) = match &http.phase {
-            Phase::Deciding { head, .. } => (Arc::clone(head), head.framing() != BodyFraming::Empty),
-            Phase::Answering { head, .. } => (Arc::clone(head), false),
-            _ => return Ok(false),
-        };
         // A client that closed its half may have asked for more before.
         let is_last = self.is_at_end && !self.has_input();
-        let keep_alive = !answer.close && !leaves_body && !is_last;
-        self.encode_answer(&head, answer, keep_alive, turn)?;
+        match &http.phase {
+            Phase::Deciding { head, .. } => {
+                let leaves_body = head.framing() != BodyFraming::Empty;
+                Some((Arc::clone(head), !leaves_body && !is_last))
+            }
+            Phase::Answering { head, .. } => Some((Arc::clone(head), !is_last)),
+            _ => None,
+        }
+    }
+
+    /// All of an answer is in the outbox.
+    pub(crate) fn end_answer(&mut self, keep_alive: bool, turn: &mut Turn) {
         self.http().enter(Phase::Head, turn.now);
-        if self.life == Life::Open && self.has_input() {
+        if !keep_alive || turn.site.is_stopping() {
+            self.life = Life::Finishing;
+        } else if self.has_input() {
             self.make_runnable(turn);
         }
-        Ok(true)
     }
 
     /// An answer that Python never hears of. A body that was announced is not read: the connection ends instead.
@@ -372,8 +389,8 @@ impl Connection {
     ) {
         let keep_alive = head.framing() == BodyFraming::Empty;
         let answer = Answer { status, reason: None, fields, body, close: false };
-        if self.encode_answer(head, &answer, keep_alive, turn).is_err() {
-            // Checked when the route was made; if it should fail all the same, nothing half-written stays.
+        // Checked when the route was made; if it should fail all the same, nothing half-written stays.
+        if !self.encode_answer(head, &answer, keep_alive, turn).unwrap_or(false) {
             self.life = Life::Finishing;
         }
     }
@@ -384,11 +401,11 @@ impl Connection {
         answer: &Answer,
         keep_alive: bool,
         turn: &mut Turn,
-    ) -> Result<(), FieldError> {
+    ) -> Result<bool, FieldError> {
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
         let content = if has_content { Content::Length(answer.content_length(head.method())) } else { Content::None };
         let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
-        self.append_head(head, &line, answer.fields, content, keep_alive, turn)?;
+        let keep_alive = self.append_head(head, &line, answer.fields, content, keep_alive, turn)?;
         if has_content && head.method() != "HEAD" {
             if answer.body.len() < crate::outbox::COPY_BELOW_BYTES {
                 self.outbox.append(|out| out.extend_from_slice(answer.body));
@@ -396,10 +413,10 @@ impl Connection {
                 self.outbox.append_owned(answer.body.to_vec());
             }
         }
-        Ok(())
+        Ok(keep_alive)
     }
 
-    /// Everything before the body, which the caller appends; the connection ends behind it if it has to.
+    /// Everything before the body, which the caller appends. False: the connection has to end behind it.
     pub(crate) fn append_head(
         &mut self,
         head: &RequestHead,
@@ -408,14 +425,9 @@ impl Connection {
         content: Content,
         keep_alive: bool,
         turn: &Turn,
-    ) -> Result<(), FieldError> {
+    ) -> Result<bool, FieldError> {
         let keep_alive = keep_alive && head.keep_alive() && !turn.site.is_stopping();
-        let keep_alive =
-            self.outbox.append(|out| encode_response_head(out, line, fields, content, turn.date, keep_alive))?;
-        if !keep_alive {
-            self.life = Life::Finishing;
-        }
-        Ok(())
+        self.outbox.append(|out| encode_response_head(out, line, fields, content, turn.date, keep_alive))
     }
 
     /// Answer an error and end the connection: where the next request begins is no longer agreed on.
@@ -436,6 +448,10 @@ impl Connection {
     pub fn end_http(&mut self, turn: &mut Turn) {
         if matches!(self.http().phase, Phase::Looking { .. }) {
             // It may only have closed its half; the answer is the last.
+        } else if matches!(self.http().phase, Phase::Streaming(_)) {
+            // Nobody waits for the rest of a stream at half a connection; and an event stream would never learn of it.
+            self.stage(Kind::Gone, turn);
+            self.life = Life::Dead;
         } else if self.http().is_waiting() {
             // It may only have closed its half and wait for the answer, which is still sent; a coroutine is cancelled.
             self.stage(Kind::Gone, turn);
@@ -464,6 +480,7 @@ impl Connection {
                 let reason = "The request body stood still for body_timeout_s";
                 self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }
+            Phase::Streaming(_) => {} // write_timeout_s looks after it
             Phase::Looking { .. } => {
                 let reason = "The disk did not answer within answer_timeout_s";
                 self.refuse(HttpRefusal { status: 503, reason }, &[], turn);
@@ -487,6 +504,9 @@ impl Connection {
         }
         if self.http().is_waiting() {
             if is_cut {
+                if matches!(self.http().phase, Phase::Streaming(_)) {
+                    self.stream().reset_on_close(); // half an answer must not look whole
+                }
                 self.stage(Kind::Gone, turn);
             }
         } else if is_cut || matches!(self.http().phase, Phase::Head) && !self.http().has_begun {

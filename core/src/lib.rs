@@ -13,6 +13,7 @@ mod engine;
 mod files;
 mod gate;
 mod http;
+mod http_stream;
 mod keep_alive;
 mod listen;
 mod mailbox;

@@ -200,10 +200,13 @@ impl Connection {
     ) {
         let line = ResponseLine { status, reason: None, version: head.version() };
         let is_last = self.is_at_end && !self.has_input();
-        if self.append_head(head, &line, fields, content, !is_last, turn).is_err() {
-            // Checked when the mount was made.
-            self.outbox.clear();
-            self.life = Life::Finishing;
+        match self.append_head(head, &line, fields, content, !is_last, turn) {
+            Ok(true) => {}
+            Ok(false) => self.life = Life::Finishing,
+            Err(_) => {
+                self.outbox.clear(); // checked when the mount was made
+                self.life = Life::Finishing;
+            }
         }
     }
 

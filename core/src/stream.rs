@@ -5,6 +5,7 @@
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 pub struct Stream {
     descriptor: OwnedFd,
@@ -41,6 +42,11 @@ impl Stream {
         // SAFETY: SIOCOUTQ, which is TIOCOUTQ, writes one int to where its argument points, and `count` is one.
         let result = unsafe { libc::ioctl(self.descriptor.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) };
         if result == 0 { usize::try_from(count).unwrap_or(0) } else { 0 }
+    }
+
+    /// Let the end of this connection be seen as a failure, and not as the end of what was sent.
+    pub fn reset_on_close(&self) {
+        let _ = sockopt::set_socket_linger(&self.descriptor, Some(Duration::ZERO));
     }
 
     /// Tell the peer that nothing more comes.

@@ -23,6 +23,13 @@ use wire::ws_deflate::DeflateOptions;
 use wire::ws_frame::Opcode;
 use wire::ws_message::MessageLimits;
 
+pub fn check_status(status: u16) -> PyResult<()> {
+    if (200..=999).contains(&status) {
+        return Ok(());
+    }
+    Err(PyValueError::new_err(format!("status of an answer must be from 200 to 999, not {status}")))
+}
+
 /// An answer left for later must not fail later.
 pub fn check_answer(answer: &Answer) -> PyResult<()> {
     let line = ResponseLine { status: answer.status, reason: answer.reason, version: Version::Http11 };

@@ -5,8 +5,10 @@
 mod arguments;
 mod batch;
 
+use crate::connection::{Connection, Turn};
 use crate::engine::Engine;
 use crate::http::Answer;
+use crate::http_stream::{Begun, TooMuch};
 use crate::number::Number;
 use crate::outgoing::Outgoing;
 use crate::reactor::Reactor;
@@ -16,8 +18,8 @@ use crate::topics::Topics;
 use crate::watchman;
 use crate::websocket_send::Outcome;
 use arguments::{
-    FilesSpec, RouteSpec, SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, deadline_after, item, limits_of,
-    mounts_of, open_listener, os_error, payload_of, routes_of, value_error,
+    FilesSpec, RouteSpec, SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, check_status, deadline_after,
+    item, limits_of, mounts_of, open_listener, os_error, payload_of, routes_of, value_error,
 };
 use batch::Batch;
 use parking_lot::Mutex;
@@ -25,6 +27,7 @@ use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -44,6 +47,7 @@ const DRAINED: u8 = 7;
 const SENT: u8 = 0;
 const SHUT: u8 = 7;
 const FULL: u8 = 8;
+const BODILESS: u8 = 1;
 
 /// What is compressed beside the reactor and detached from the interpreter: neither should wait for it.
 const COMPRESS_ALONE_BYTES: usize = 64 * 1024;
@@ -168,10 +172,7 @@ impl Core {
         body: Bound<'_, PyAny>,
         close: bool,
     ) -> PyResult<bool> {
-        if !(200..=999).contains(&status) {
-            let text = format!("status of an answer must be from 200 to 999, not {status}");
-            return Err(PyValueError::new_err(text));
-        }
+        check_status(status)?;
         let (_, body) = payload_of(&body)?;
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
         let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &body, close };
@@ -184,6 +185,74 @@ impl Core {
             }
             None => self.respond_later(number, &answer),
         }
+    }
+
+    #[pyo3(signature = (number, status, reason, fields, length, close = false))]
+    #[allow(clippy::too_many_arguments)]
+    fn begin(
+        &self,
+        py: Python<'_>,
+        number: Number,
+        status: u16,
+        reason: Option<PyBackedStr>,
+        fields: Vec<(PyBackedStr, PyBackedStr)>,
+        length: Option<u64>,
+        close: bool,
+    ) -> PyResult<u8> {
+        check_status(status)?;
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &[], close };
+        let begun = self.now(py, number, |connection, turn| connection.begin_stream(&answer, length, turn));
+        match begun.unwrap_or(Ok(Begun::Shut)).map_err(value_error)? {
+            Begun::Body => Ok(SENT),
+            Begun::Bodiless => Ok(BODILESS),
+            Begun::Shut => Ok(SHUT),
+        }
+    }
+
+    fn write(&self, py: Python<'_>, number: Number, data: &Bound<'_, PyAny>) -> PyResult<u8> {
+        let (_, data) = payload_of(data)?;
+        match self.now(py, number, |connection, turn| connection.write_stream(&data, turn)) {
+            Some(Ok(outcome)) => Ok(code(outcome)),
+            Some(Err(TooMuch)) => Err(PyValueError::new_err("the body is longer than its Content-Length")),
+            None => Ok(SHUT),
+        }
+    }
+
+    fn resume(&self, py: Python<'_>, number: Number) {
+        self.now(py, number, |connection, _| connection.resume_stream());
+    }
+
+    fn finish(&self, py: Python<'_>, number: Number, trailers: Vec<(PyBackedStr, PyBackedStr)>) -> PyResult<bool> {
+        let trailers: Vec<(&str, &str)> = trailers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let finished = self.now(py, number, |connection, turn| connection.finish_stream(&trailers, turn));
+        finished.unwrap_or(Ok(false)).map_err(value_error)
+    }
+
+    fn abort(&self, py: Python<'_>, number: Number) {
+        self.now(py, number, |connection, turn| connection.abort_stream(turn));
+    }
+
+    #[pyo3(signature = (number, status, reason, fields, descriptor, length, close = false))]
+    #[allow(clippy::too_many_arguments)]
+    fn respond_file(
+        &self,
+        py: Python<'_>,
+        number: Number,
+        status: u16,
+        reason: Option<PyBackedStr>,
+        fields: Vec<(PyBackedStr, PyBackedStr)>,
+        descriptor: i32,
+        length: u64,
+        close: bool,
+    ) -> PyResult<bool> {
+        check_status(status)?;
+        // SAFETY: the caller's descriptor stays open while this call lasts, and only its duplicate is kept.
+        let own = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().map_err(os_error)?;
+        let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &[], close };
+        let answered = self.now(py, number, |connection, turn| connection.answer_file_of(&answer, own, length, turn));
+        answered.unwrap_or(Ok(false)).map_err(value_error)
     }
 
     fn proceed(&self, number: Number) -> bool {
@@ -392,6 +461,24 @@ impl Core {
         Ok(())
     }
 
+    /// Do something with a connection and wait for what comes of it: detached, unless nobody has the reactor.
+    fn now<R: Send>(
+        &self,
+        py: Python<'_>,
+        number: Number,
+        act: impl FnOnce(&mut Connection, &mut Turn) -> R + Send,
+    ) -> Option<R> {
+        if let Some(mut lease) = self.engine.try_lease() {
+            lease.tick();
+            return lease.with(number, act);
+        }
+        py.detach(|| {
+            let mut lease = self.engine.lease();
+            lease.tick();
+            lease.with(number, act)
+        })
+    }
+
     fn routes(&self, specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
         let routes = routes_of(specs)?;
         if routes.has_deflate() {
@@ -547,6 +634,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("GONE", GONE),
         ("STOPPED", STOPPED),
         ("DRAINED", DRAINED),
+        ("BODILESS", BODILESS),
         ("SENT", SENT),
         ("SHUT", SHUT),
         ("FULL", FULL),

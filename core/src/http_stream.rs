@@ -1,0 +1,177 @@
+//! Answers whose body comes piece by piece, at the pace of the client that reads it (RFC 9112 §6.3, §7.1).
+//!
+//! Thread: whoever holds the reactor.
+
+use crate::connection::{Connection, Life, Protocol, Turn};
+use crate::files::File;
+use crate::http::{Answer, Phase};
+use crate::mailbox::Kind;
+use crate::outbox::FileSlice;
+use crate::websocket_send::Outcome;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use wire::http_body::{encode_chunk, encode_last_chunk};
+use wire::http_head::{Content, FieldError, ResponseLine, Version};
+
+/// When so much waits for the client, the next piece waits for it too.
+const ENOUGH_BYTES: usize = 64 * 1024;
+
+/// What is known of an answer under way.
+pub struct Streaming {
+    ending: Ending,
+    keep_alive: bool,
+    /// Python waits to be told that nothing is queued.
+    pub says_drained: bool,
+}
+
+/// How the client sees where the body ends.
+enum Ending {
+    LastChunk,
+    /// After this many more bytes.
+    Length(u64),
+    Connection,
+}
+
+/// How an answer began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// The body follows.
+    Body,
+    /// There is none, so it is complete.
+    Bodiless,
+    /// There is nothing to answer (any more).
+    Shut,
+}
+
+/// Why a piece of a body is not sent; the connection is cut.
+#[derive(Debug)]
+pub struct TooMuch;
+
+impl Connection {
+    /// Begin an answer; `answer.body` is not looked at. `length`: of the body, if it is known.
+    pub fn begin_stream(&mut self, answer: &Answer, length: Option<u64>, turn: &mut Turn) -> Result<Begun, FieldError> {
+        let Some((head, may_go_on)) = self.unanswered() else { return Ok(Begun::Shut) };
+        let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
+        let content = match length {
+            _ if !has_content => Content::None,
+            Some(length) => Content::Length(length),
+            None => Content::Chunked,
+        };
+        let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
+        let keep_alive = self.append_head(&head, &line, answer.fields, content, may_go_on && !answer.close, turn)?;
+        if !has_content || head.method() == "HEAD" {
+            self.end_answer(keep_alive, turn);
+            return Ok(Begun::Bodiless);
+        }
+        let ending = match length {
+            Some(length) => Ending::Length(length),
+            None if head.version() == Version::Http11 => Ending::LastChunk,
+            None => Ending::Connection,
+        };
+        let streaming = Streaming { ending, keep_alive, says_drained: false };
+        self.http().enter(Phase::Streaming(streaming), turn.now);
+        Ok(Begun::Body)
+    }
+
+    /// Send a piece now. `Full`: it was taken, and the next one should wait.
+    pub fn write_stream(&mut self, data: &[u8], turn: &mut Turn) -> Result<Outcome, TooMuch> {
+        let Some(streaming) = self.streaming() else { return Ok(Outcome::Shut) };
+        match &mut streaming.ending {
+            Ending::LastChunk => self.outbox.append(|out| encode_chunk(out, data)),
+            Ending::Connection => self.outbox.append(|out| out.extend_from_slice(data)),
+            Ending::Length(left) => match left.checked_sub(data.len() as u64) {
+                Some(less) => {
+                    *left = less;
+                    self.outbox.append(|out| out.extend_from_slice(data));
+                }
+                None => {
+                    self.abort_stream(turn);
+                    return Err(TooMuch);
+                }
+            },
+        }
+        if self.outbox.len() < ENOUGH_BYTES {
+            return Ok(Outcome::Sent);
+        }
+        if !self.is_blocked() {
+            self.flush(turn);
+        }
+        Ok(if self.outbox.is_empty() { Outcome::Sent } else { Outcome::Full })
+    }
+
+    /// Say when nothing is queued any more, which may be now.
+    pub fn resume_stream(&mut self) {
+        if let Some(streaming) = self.streaming() {
+            streaming.says_drained = true;
+        }
+    }
+
+    /// The outbox is empty.
+    pub fn stream_is_drained(&mut self, turn: &mut Turn) {
+        if let Some(streaming) = self.streaming()
+            && std::mem::take(&mut streaming.says_drained)
+        {
+            self.stage(Kind::Drained, turn);
+        }
+    }
+
+    /// The body is complete. `Ok(false)`: it is not as long as was announced, or nobody is there any more.
+    pub fn finish_stream(&mut self, trailers: &[(&str, &str)], turn: &mut Turn) -> Result<bool, FieldError> {
+        let Some(streaming) = self.streaming() else { return Ok(false) };
+        let keep_alive = streaming.keep_alive;
+        match streaming.ending {
+            Ending::LastChunk => self.outbox.append(|out| encode_last_chunk(out, trailers))?,
+            Ending::Length(left) if left > 0 => {
+                self.abort_stream(turn);
+                return Ok(false);
+            }
+            Ending::Length(_) | Ending::Connection => {}
+        }
+        self.end_answer(keep_alive, turn);
+        Ok(true)
+    }
+
+    /// End the connection so that nobody takes what was sent for the whole. A reset, because without chunks and length an
+    /// orderly end means just that.
+    pub fn abort_stream(&mut self, turn: &mut Turn) {
+        if self.streaming().is_none() {
+            return;
+        }
+        self.flush(turn);
+        self.http().enter(Phase::Head, turn.now);
+        self.stream().reset_on_close();
+        self.outbox.clear();
+        self.life = Life::Dead;
+    }
+
+    /// Answer with the beginning of an open file.
+    pub fn answer_file_of(
+        &mut self,
+        answer: &Answer,
+        descriptor: OwnedFd,
+        length: u64,
+        turn: &mut Turn,
+    ) -> Result<bool, FieldError> {
+        let Some((head, may_go_on)) = self.unanswered() else { return Ok(false) };
+        let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
+        let content = if has_content { Content::Length(length) } else { Content::None };
+        let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
+        let keep_alive = self.append_head(&head, &line, answer.fields, content, may_go_on && !answer.close, turn)?;
+        if has_content && head.method() != "HEAD" {
+            let file = Arc::new(File::nameless(descriptor, length));
+            self.outbox.append_file(FileSlice { file, start: 0, length: length as usize });
+        }
+        self.end_answer(keep_alive, turn);
+        Ok(true)
+    }
+
+    fn streaming(&mut self) -> Option<&mut Streaming> {
+        match &mut self.protocol {
+            Protocol::Http(http) if self.life == Life::Open => match &mut http.phase {
+                Phase::Streaming(streaming) => Some(streaming),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
