@@ -37,9 +37,12 @@ pub struct FileSlice {
     pub length: usize,
 }
 
-/// What is read of a file at once, and sent of files before others have their turn. On Linux 6 reading 256 KiB and sending
-/// them beats sendfile for large files (294 against 191 files of 10 MiB a second), and it tells what would wait for the disk.
+/// What is read of a file at once, and about what is sent of files before others have their turn.
 pub const FILE_BYTES_PER_TURN: usize = 256 * 1024;
+/// From here on sendfile is the cheaper way (404 against 240 files of 10 MiB a second), where the kernel can say that it
+/// would not wait for the disk.
+const SENDFILE_FROM_BYTES: usize = 64 * 1024;
+const SENDFILE_BYTES: usize = 512 * 1024;
 
 impl Content {
     /// Nothing of a file is here yet.
@@ -190,6 +193,9 @@ impl Outbox {
                 return Ok(Flushed::WaitsForDisk);
             } else if of_files >= FILE_BYTES_PER_TURN {
                 return Ok(Flushed::Blocked); // it can be written to, so its next turn comes at once
+            } else if let Some(sent) = self.send_file(stream) {
+                of_files += SENDFILE_BYTES;
+                sent
             } else {
                 match self.read_file(scratch)? {
                     Some((before, count)) => {
@@ -211,12 +217,32 @@ impl Outbox {
         Ok(Flushed::All)
     }
 
+    /// Let the kernel send what comes next, if that is much of a file and all of it is in memory.
+    fn send_file(&self, stream: &Stream) -> Option<io::Result<usize>> {
+        let Some(Piece { content: Content::File(slice), .. }) = self.pieces.front() else { return None };
+        let (start, left) = (slice.start + self.sent as u64, slice.length - self.sent);
+        let size = left.min(SENDFILE_BYTES);
+        if slice.length < SENDFILE_FROM_BYTES || !slice.file.is_cached(start, size) {
+            return None;
+        }
+        match stream.send_file(slice.file.descriptor()?, start, size) {
+            // Its length has been promised: what is missing must not look like the end.
+            Ok(0) => Some(Err(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => None, // a file system without it
+            sent => Some(sent),
+        }
+    }
+
+    fn is_for_sendfile(slice: &FileSlice) -> bool {
+        slice.length >= SENDFILE_FROM_BYTES && slice.file.is_cached(slice.start, slice.length.min(SENDFILE_BYTES))
+    }
+
     /// The next bytes of the first file, and how many pieces are before it. `None`: they are not in memory.
     fn read_file(&self, scratch: &mut Vec<u8>) -> io::Result<Option<(usize, usize)>> {
         let is_file = |piece: &Piece| matches!(piece.content, Content::File(_));
         let before = self.pieces.iter().position(is_file).unwrap_or(self.pieces.len());
         let Some(Piece { content: Content::File(slice), .. }) = self.pieces.get(before) else { return Ok(None) };
-        if before + 1 >= SLICES_PER_WRITE {
+        if before + 1 >= SLICES_PER_WRITE || before > 0 && Outbox::is_for_sendfile(slice) {
             return Ok(Some((before, 0)));
         }
         let skip = if before == 0 { self.sent } else { 0 };
@@ -290,7 +316,7 @@ impl Outbox {
             *slice = IoSlice::new(&bytes[skip..]);
             count += 1;
         }
-        stream.send_slices(&slices[..count])
+        stream.send_slices(&slices[..count], next.is_empty() && last.is_empty() && self.files > 0)
     }
 
     fn advance(&mut self, count: usize) {

@@ -2,6 +2,7 @@
 //!
 //! Thread: whoever holds the reactor.
 
+use rustix::fs::sendfile;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -32,8 +33,15 @@ impl Stream {
         Ok(send(&self.descriptor, bytes, SendFlags::NOSIGNAL)?)
     }
 
-    pub fn send_slices(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        Ok(sendmsg(&self.descriptor, slices, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?)
+    /// `is_more`: something follows at once, so the system may wait for it before it sends half a packet.
+    pub fn send_slices(&self, slices: &[IoSlice<'_>], is_more: bool) -> io::Result<usize> {
+        let mut flags = SendFlags::NOSIGNAL;
+        flags.set(SendFlags::MORE, is_more);
+        Ok(sendmsg(&self.descriptor, slices, &mut SendAncillaryBuffer::default(), flags)?)
+    }
+
+    pub fn send_file(&self, file: BorrowedFd<'_>, mut start: u64, size: usize) -> io::Result<usize> {
+        Ok(sendfile(&self.descriptor, file, Some(&mut start), size)?)
     }
 
     /// Bytes that the system took and the peer has not acknowledged (of a unix socket: not read).

@@ -6,7 +6,7 @@ use super::mount::Mount;
 use super::root::{Found, How, Meta, OpenError};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2, retry_on_intr};
 use std::io::IoSliceMut;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 use wire::file_path::RelativePath;
@@ -14,6 +14,10 @@ use wire::http_coding::Coding;
 
 /// Files up to this size are kept in memory for as long as they are known to be what they were.
 const KEEP_BELOW_BYTES: u64 = 64 * 1024;
+/// The same on every architecture that has it.
+const SYS_CACHESTAT: libc::c_long = 451;
+/// The smallest there is; where pages are larger, fewer are counted than wanted, and files are read instead.
+const PAGE_BYTES: u64 = 4096;
 const INDEX: &[u8] = b"index.html";
 
 /// What was found.
@@ -84,6 +88,25 @@ impl File {
             Content::Memory(bytes) => Some(bytes),
             Content::Descriptor(_) => None,
         }
+    }
+
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match &self.content {
+            Content::Memory(_) => None,
+            Content::Descriptor(descriptor) => Some(descriptor.as_fd()),
+        }
+    }
+
+    /// Whether all of a part is in the page cache. False also where the kernel can't say (before Linux 6.5).
+    pub fn is_cached(&self, start: u64, size: usize) -> bool {
+        let Content::Descriptor(descriptor) = &self.content else { return true };
+        let range = [start, size as u64];
+        let mut counts = [0u64; 5]; // cached, dirty, in writeback, evicted, recently evicted
+        // SAFETY: cachestat reads a range of two and writes five 64-bit numbers where its arguments point, and nothing else.
+        let result =
+            unsafe { libc::syscall(SYS_CACHESTAT, descriptor.as_raw_fd(), range.as_ptr(), counts.as_mut_ptr(), 0) };
+        let pages = (start + size as u64).div_ceil(PAGE_BYTES) - start / PAGE_BYTES;
+        result == 0 && counts[0] >= pages
     }
 
     /// `Ok(0)`: there is nothing (any more) at `offset`.
