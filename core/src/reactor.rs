@@ -21,8 +21,8 @@ use crate::websocket_send::Outcome;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -50,6 +50,8 @@ pub struct Site {
     pub topics: Topics,
     /// Connections that are not over.
     open: NumberSet,
+    /// How many of them each address has; empty where nobody asked for a bound.
+    by_address: HashMap<IpAddr, usize>,
     listener: Option<Listener>,
     is_resting: bool,
     stops_at: Option<Millis>,
@@ -57,6 +59,36 @@ pub struct Site {
 }
 
 impl Site {
+    /// A new connection; what it is refused with, if there are too many.
+    fn let_in(&mut self, number: Number, client: Option<SocketAddr>) -> Option<&'static str> {
+        let is_full = self.open.len() >= self.settings.limits.max_connections;
+        self.open.insert(number);
+        let mut is_too_many = false;
+        if let (Some(most), Some(client)) = (self.settings.limits.max_connections_per_address, client) {
+            let count = self.by_address.entry(client.ip().to_canonical()).or_default();
+            *count += 1;
+            is_too_many = *count > most;
+        }
+        match (is_full, is_too_many) {
+            (true, _) => Some("This server has max_connections connections; try again later"),
+            (_, true) => Some("There are max_connections_per_address connections from here; try again later"),
+            _ => None,
+        }
+    }
+
+    /// A connection is over.
+    fn let_out(&mut self, number: Number, client: Option<SocketAddr>) {
+        if self.open.remove(&number)
+            && let Some(client) = client
+            && let Some(count) = self.by_address.get_mut(&client.ip().to_canonical())
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&client.ip().to_canonical());
+            }
+        }
+    }
+
     pub fn is_stopping(&self) -> bool {
         self.listener.is_none()
     }
@@ -307,7 +339,7 @@ impl Reactor {
         let Some(connection) = self.connections.get(&number) else {
             return;
         };
-        let site_number = connection.site;
+        let (site_number, client) = (connection.site, connection.client);
         if connection.is_dead() {
             connection.stream().cut();
             self.poller.delete(connection.stream());
@@ -316,7 +348,7 @@ impl Reactor {
         }
         if let Some(site) = self.sites.get_mut(&site_number) {
             site.sockets.remove(&number);
-            site.open.remove(&number);
+            site.let_out(number, client);
         }
         self.end_site_if_done(site_number);
     }
@@ -339,6 +371,7 @@ impl Reactor {
             sockets: NumberSet::default(),
             topics: Topics::default(),
             open: NumberSet::default(),
+            by_address: HashMap::new(),
             listener: Some(listener),
             is_resting: false,
             stops_at: None,
@@ -398,14 +431,12 @@ impl Reactor {
             return; // out of memory for watches: the client sees the connection end
         }
         self.counters.accepted += 1;
-        let is_full = site.open.len() >= site.settings.limits.max_connections;
-        site.open.insert(number);
+        let refused = site.let_in(number, client);
         let connection = Connection::new(number, site_number, stream, client, Arc::clone(&site.settings), self.now);
         self.connections.insert(number, Box::new(connection));
         self.live.lock().insert(number);
         self.with(number, |connection, turn| {
-            if is_full {
-                let reason = "This server has max_connections connections; try again later";
+            if let Some(reason) = refused {
                 connection.refuse(HttpRefusal { status: 503, reason }, &[("Retry-After", "1")], turn);
             }
         });

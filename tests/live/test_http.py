@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import email.utils
+import http.client
 import logging
 import os
 import select
@@ -544,6 +546,35 @@ def test_too_many_connections_are_told(serve: Serve) -> None:
             two.send(request("GET", "/", "Connection: close"))
             two.receive_last_reply()
         assert live.ask().status == 200
+
+
+def test_connections_per_address_are_bounded(serve: Serve) -> None:
+    live = serve(lambda req: "x", limits=portico.Limits(max_connections_per_address=2))
+    host, port = live.address
+
+    def connect(source: str) -> http.client.HTTPConnection:
+        client = http.client.HTTPConnection(host, int(port), timeout=DEADLINE_S, source_address=(source, 0))
+        client.connect()
+        return client
+
+    def is_welcome(client: http.client.HTTPConnection) -> bool:
+        client.request("GET", "/")
+        with client.getresponse() as answer:
+            body = answer.read()
+            assert answer.status == 200 or (answer.status == 503 and b"max_connections_per_address" in body)
+            return answer.status == 200
+
+    first, second, third, other = (connect(f"127.0.0.{last}") for last in (1, 1, 1, 2))
+    with contextlib.closing(second), contextlib.closing(third), contextlib.closing(other):
+        assert [is_welcome(client) for client in (first, second, third, other)] == [True, True, False, True]
+        first.close()
+        deadline = time.monotonic() + DEADLINE_S
+        is_in = False
+        while not is_in:
+            assert time.monotonic() < deadline, "the end of one makes no room for another"
+            with contextlib.closing(connect("127.0.0.1")) as again:
+                is_in = is_welcome(again)
+        assert is_welcome(second)
 
 
 def test_request_that_nobody_services_is_answered(serve: Serve) -> None:
