@@ -8,7 +8,7 @@
 use crate::number::{Number, TIMER};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::io::{self, Errno};
+use rustix::io::{self, Errno, fcntl_dupfd_cloexec};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -56,6 +56,11 @@ impl Poller {
         let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         Ok(Poller { epoll, timer })
+    }
+
+    /// A descriptor that can be given back when there are no others.
+    pub fn reserve(&self) -> Option<OwnedFd> {
+        fcntl_dupfd_cloexec(&self.epoll, 0).ok()
     }
 
     /// The descriptor that is readable while any member is ready.

@@ -7,6 +7,7 @@ use crate::connection::{Connection, Turn};
 use crate::disk::{Answers, Disk};
 use crate::files::{Entry, FileCache, Mount, Mounts};
 use crate::gate::Gate;
+use crate::http::PLAIN_TEXT;
 use crate::listen::Listener;
 use crate::mailbox::{Event, Kind, Mailbox};
 use crate::number::{self, ALARM, DISK, Number, NumberMap, NumberSet, TIMER};
@@ -23,11 +24,13 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::error::HttpRefusal;
 use wire::file_path::RelativePath;
+use wire::http_head::{Content, ResponseLine, Version, encode_response_head};
 
 /// A turn is short, so that a thread that waits for the reactor waits as long at most.
 const TURN: Duration = Duration::from_micros(500);
@@ -137,6 +140,8 @@ pub struct Reactor {
     mailbox: Arc<Mailbox>,
     /// Numbers that commands may name, also for threads that can't have the reactor just now.
     live: Arc<Mutex<NumberSet>>,
+    /// A descriptor for the day when there are none.
+    reserve: Option<OwnedFd>,
     started: Instant,
     now: Millis,
     date: [u8; 29],
@@ -153,6 +158,7 @@ impl Reactor {
         disk: Arc<dyn Disk>,
         started: Instant,
     ) -> Reactor {
+        let reserve = poller.reserve();
         Reactor {
             counters: Counters::default(),
             is_corking: false,
@@ -175,6 +181,7 @@ impl Reactor {
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             mailbox,
             live,
+            reserve,
             started,
             now: 0,
             date: [b' '; 29],
@@ -412,6 +419,7 @@ impl Reactor {
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    self.turn_away(site_number);
                     return self.rest(site_number);
                 }
                 Err(_) => {} // that client has left already
@@ -440,6 +448,33 @@ impl Reactor {
                 connection.refuse(HttpRefusal { status: 503, reason }, &[("Retry-After", "1")], turn);
             }
         });
+    }
+
+    /// Out of descriptors: with the one kept for this, tell those who wait instead of letting them hang.
+    fn turn_away(&mut self, number: Number) {
+        let Some(reserve) = self.reserve.take() else { return };
+        drop(reserve);
+        let body = "503 Service Unavailable: this process has no file descriptor left\n";
+        let fields = [PLAIN_TEXT, ("Retry-After", "1")];
+        let line = ResponseLine { status: 503, reason: None, version: Version::Http11 };
+        let mut answer = Vec::new();
+        let length = Content::Length(body.len() as u64);
+        let _ = encode_response_head(&mut answer, &line, &fields, length, &self.date, false);
+        answer.extend_from_slice(body.as_bytes());
+        if let Some(listener) = self.sites.get(&number).and_then(|site| site.listener.as_ref()) {
+            for _ in 0..ACCEPTS_PER_TURN {
+                let Ok((descriptor, _)) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+                else {
+                    break;
+                };
+                let stream = Stream::new(descriptor);
+                let _ = stream.receive(&mut self.buffer); // closing over what was not read would reset the connection
+                let _ = stream.send(&answer);
+                stream.finish();
+                self.counters.refused += 1;
+            }
+        }
+        self.reserve = self.poller.reserve();
     }
 
     /// Out of descriptors: a listener that stays ready would keep the processor busy doing nothing.

@@ -558,3 +558,38 @@ def test_stop_all_servers_in_a_process_with_every_home() -> None:
         program.address(), program.address()
         assert [program.line() for _ in range(4)] == ["True", "[]", "stopped", "stopped"]
         check_quiet(program.end())
+
+
+def test_a_process_without_descriptors_says_so() -> None:
+    source = """
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+        live(lambda req: "x", "service")
+    """
+    with Program(source) as program:
+        address = program.address()
+        clients: list[Client] = []
+        try:
+            while True:
+                clients.append(Client(address))
+                clients[-1].send(request())
+                reply = clients[-1].receive_reply()
+                if reply.status != 200:
+                    break
+                assert len(clients) < 40
+            assert (reply.status, reply["Retry-After"], reply["Connection"]) == (503, "1", "close")
+            assert b"no file descriptor left" in reply.body
+            for client in clients[:-1]:  # those who are in, stay in
+                client.send(request())
+                assert client.receive_reply().status == 200
+            for client in clients[:5]:
+                client.socket.close()
+            deadline = time.monotonic() + DEADLINE_S
+            while reply.status != 200:
+                assert time.monotonic() < deadline, "it never takes anybody again"
+                with Client(address) as client:
+                    client.send(request())
+                    reply = client.receive_reply()
+        finally:
+            for client in clients:
+                client.socket.close()
