@@ -125,6 +125,17 @@ def test_static_site_serves_files_beside_an_app() -> None:
         end_by_ctrl_c(process)
 
 
+def test_stream_goes_on_at_the_pace_of_its_readers() -> None:
+    with running("stream.py") as (url, process):
+        with urllib.request.urlopen(url + "/", timeout=DEADLINE_S) as answer:
+            with urllib.request.urlopen(url + "/clock", timeout=DEADLINE_S) as clock:  # while the other one waits
+                assert [len(clock.readline()) for _ in range(3)] == [9, 9, 9]
+            assert process.stdout is not None
+            assert process.stdout.readline() == "the clock's reader has left\n"
+            assert sum(1 for _ in answer) == 1_000_000
+        end_by_ctrl_c(process)
+
+
 def test_every_example_is_short_and_tried_here() -> None:
     tried = Path(__file__).read_text(encoding="utf-8")
     for example in EXAMPLES.glob("*.py"):

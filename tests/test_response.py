@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import http
+import io
+import os
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from portico import Response
-from portico.response import normalise
+from portico.response import FileAnswer, StreamAnswer, normalise, read_whole
 
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 
@@ -42,8 +47,11 @@ def test_what_may_be_returned(value: Any, fields: Any, body: Any) -> None:
 
 
 def test_status_and_reason() -> None:
-    assert normalise({"status": 418, "reason": "Short and stout"})[:2] == (418, "Short and stout")
-    status = normalise(Response(http.HTTPStatus.NOT_FOUND))[0]
+    answer = normalise({"status": 418, "reason": "Short and stout"})
+    assert answer == (418, "Short and stout", [], b"", False)
+    answer = normalise(Response(http.HTTPStatus.NOT_FOUND))
+    assert isinstance(answer, tuple)
+    status = answer[0]
     assert (status, type(status)) == (404, int)
 
 
@@ -78,30 +86,79 @@ def test_headers_of_another_type_are_refused(headers: Any) -> None:
 
 
 def test_json_by_mistake_gets_advice() -> None:
-    with pytest.raises(ValueError, match=r"unknown keys .*'hello'.*json\.dumps"):
+    with pytest.raises(ValueError, match=r"unknown keys .*'hello'.*Response\.json"):
         normalise({"hello": "world"})
 
 
-@pytest.mark.parametrize("body", [iter(["a"]), ["a"], (b"a",), {"a"}])
-def test_streams_are_announced_for_later(body: Any) -> None:
-    with pytest.raises(TypeError, match="streaming is not available yet"):
+@pytest.mark.parametrize("body", [1, 1.5, object(), True, {"a"}, frozenset("a"), Response(), print])
+def test_bodies_of_another_type_are_refused(body: Any) -> None:
+    with pytest.raises(TypeError, match="a body must be"):
         normalise(Response(body=body))
 
 
-@pytest.mark.parametrize("body", [1, 1.5, object(), True])
-def test_bodies_of_another_type_are_refused(body: Any) -> None:
-    with pytest.raises(TypeError, match="a body must be"):
-        normalise(body)
+# Bodies in pieces
 
 
-def test_file_is_read_and_deleted_only_if_owned(tmp_path: Path) -> None:
-    path = tmp_path / "page"
-    path.write_bytes(b"data")
-    assert normalise(Response(body={"file": path}))[3] == b"data"
-    assert normalise({"body": {"file": str(path), "owned": True}})[3] == b"data"
-    assert not path.exists()
-    with pytest.raises(FileNotFoundError):
-        normalise(Response(body={"file": path}))
+async def generate() -> AsyncIterator[str]:
+    yield "a"
+
+
+@pytest.mark.parametrize("body", [iter(["a"]), ["a"], (b"a",), [], map(str, [1]), range(3), generate()])
+def test_iterables_are_sent_in_pieces(body: Any) -> None:
+    assert normalise(body) == StreamAnswer(200, None, [], body, None, [])
+    answer = normalise({"status": 404, "headers": {"A": "1"}, "body": body, "reason": "No"})
+    assert answer == StreamAnswer(404, "No", [("A", "1")], body, None, [])
+
+
+@pytest.mark.parametrize(("content", "empty"), [(b"x" * 70_000, b""), ("x" * 70_000, "")])
+def test_open_file_is_read_in_pieces(content: Any, empty: Any) -> None:
+    file: Any = io.BytesIO(content) if isinstance(content, bytes) else io.StringIO(content)
+    source: Any = stream(file).source
+    assert [len(piece) for piece in source] == [65536, 70_000 - 65536]
+    source.close()
+    assert file.closed
+
+
+def stream(body: object, headers: object = None, trailers: object = None) -> StreamAnswer:
+    answer = normalise(Response(200, headers, body, trailers=trailers))
+    assert isinstance(answer, StreamAnswer)
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"), [({"content-length": "0"}, 0), ([("A", "1"), ("Content-Length", " 12 ")], 12), ({}, None)]
+)
+def test_length_of_a_stream_is_the_apps(headers: Any, length: int | None) -> None:
+    assert stream(["a"], headers).length == length
+
+
+@pytest.mark.parametrize("length", ["", "-1", "+1", "1.0", "0x1", "1_0", "²", "1, 1", "9" * 30, ["1", "2"]])
+def test_length_of_a_stream_is_a_number(length: Any) -> None:
+    with pytest.raises(ValueError, match="Content-Length is one decimal number"):
+        stream(["a"], {"Content-Length": length})
+
+
+def test_trailers_of_a_stream() -> None:
+    assert stream(["a"], None, {"A": ["1", "2"]}).trailers == [("A", "1"), ("A", "2")]
+    assert stream(["a"], None, [("A", "1")]).trailers == [("A", "1")]
+    assert stream(["a"], None, dict).trailers is dict
+    with pytest.raises(TypeError, match="header"):
+        stream(["a"], None, {"A": 1})
+
+
+@pytest.mark.parametrize("body", ["text", b"bytes", None, bytearray(b"x"), {"file": "x"}])
+def test_only_streams_have_trailers(body: Any) -> None:
+    with pytest.raises(ValueError, match="trailers follow a body that is sent piece by piece"):
+        normalise(Response(body=body, trailers={"A": "1"}))
+
+
+# Files
+
+
+def test_file_is_named_and_not_opened(tmp_path: Path) -> None:
+    path = tmp_path / "missing"
+    assert normalise(Response(203, None, {"file": path}, "Well")) == FileAnswer(203, "Well", [], path, False)
+    assert normalise({"body": {"file": str(path), "owned": True}}) == FileAnswer(200, None, [], str(path), True)
 
 
 @pytest.mark.parametrize("body", [{}, {"file": 3}, {"file": "x", "owned": 1}, {"file": "x", "own": True}])
@@ -110,9 +167,240 @@ def test_file_body_is_spelt_exactly(body: Any) -> None:
         normalise(Response(body=body))
 
 
-def test_status_is_checked_before_an_owned_file_is_deleted(tmp_path: Path) -> None:
+def test_opened_file_is_deleted_only_if_owned(tmp_path: Path) -> None:
     path = tmp_path / "page"
     path.write_bytes(b"data")
+    for is_owned in (False, True):
+        descriptor, size = FileAnswer(200, None, [], path, is_owned).open()
+        assert (os.read(descriptor, 10), size, os.get_inheritable(descriptor)) == (b"data", 4, False)
+        os.close(descriptor)
+    assert not path.exists()
+
+
+def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ValueError, match="only a regular file"):
+            FileAnswer(200, None, [], path, True).open()
+        assert path.exists()
+    with pytest.raises(FileNotFoundError):
+        FileAnswer(200, None, [], tmp_path / "missing", False).open()
+
+
+def test_answers_that_are_kept_are_read_whole(tmp_path: Path) -> None:
+    path = tmp_path / "page"
+    path.write_bytes(b"data")
+    assert read_whole(Response(203, {"A": "1"}, {"file": path})) == (203, [("A", "1")], b"data")
+    assert read_whole("ü") == (200, TEXT, "ü".encode())
+    assert read_whole(b"x") == (200, [], b"x")
+    with pytest.raises(TypeError, match="only once"):
+        read_whole(["a"])
+
+
+# What makes responses
+
+
+def test_text() -> None:
+    assert normalise(Response.text("hi")) == (200, None, TEXT, "hi", False)
+    given = Response.text("hi", 404, {"content-type": "text/csv", "A": "1"})
+    assert normalise(given) == (404, None, [("content-type", "text/csv"), ("A", "1")], "hi", False)
+    with pytest.raises(TypeError, match=r"Response\.text needs a str"):
+        Response.text(b"hi")  # type: ignore[arg-type]
+
+
+def test_json() -> None:
+    json_type = ("Content-Type", "application/json")
+    assert normalise(Response.json({"ä": [1, None]})) == (200, None, [json_type], '{"ä": [1, null]}', False)
+    assert normalise(Response.json("x", 201, [("A", "1")])) == (201, None, [json_type, ("A", "1")], '"x"', False)
+    with pytest.raises(ValueError, match="JSON"):
+        Response.json(float("nan"))
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        Response.json({1, 2})
+
+
+@pytest.mark.parametrize(
+    ("location", "sent"),
+    [
+        ("/a?b=c&d=%20#e", "/a?b=c&d=%20#e"),
+        ("https://user@[::1]:80/a;b,c!$'()*+~", "https://user@[::1]:80/a;b,c!$'()*+~"),
+        ("/ü/€", "/%C3%BC/%E2%82%AC"),
+        ('/a b"<>^`{|}\\', "/a%20b%22%3C%3E%5E%60%7B%7C%7D%5C"),
+    ],
+)
+def test_redirect(location: str, sent: str) -> None:
+    assert normalise(Response.redirect(location)) == (302, None, [("Location", sent)], b"", False)
+
+
+def test_redirect_is_checked() -> None:
+    assert [Response.redirect("/", status).status for status in (301, 302, 303, 307, 308)]
+    for status in (200, 300, 304, 305, 306, 309, True, "302"):
+        with pytest.raises(ValueError, match="a redirect is one of 301, 302, 303, 307, 308"):
+            Response.redirect("/", status)  # type: ignore[arg-type]
+    for location in ("", "/\r\nSet-Cookie: a=b", "/\n", "/\0", "/\t", "/\x7f"):
+        with pytest.raises(ValueError, match="a location must not"):
+            Response.redirect(location)
+    with pytest.raises(ValueError):
+        Response.redirect("/\ud800")
+    with pytest.raises(TypeError, match="a location must be a str"):
+        Response.redirect(Path("/"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("a.css", "text/css"),
+        ("a.html", "text/html; charset=utf-8"),
+        ("a.tar.gz", "application/gzip"),
+        ("a.svgz", "application/gzip"),
+        ("a.html.xz", "application/x-xz"),
+        ("a.txt.Z", "application/octet-stream"),
+        ("a", "application/octet-stream"),
+    ],
+)
+def test_file_gets_the_type_of_its_name(name: str, content_type: str) -> None:
+    assert Response.file(Path(name)).headers == [("Content-Type", content_type)]
+
+
+def test_file() -> None:
+    answer = normalise(Response.file("/tmp/x7f", download="report.css", owned=True, status=203))
+    fields = [("Content-Type", "text/css"), ("Content-Disposition", 'attachment; filename="report.css"')]
+    assert answer == FileAnswer(203, None, fields, "/tmp/x7f", True)
+    assert Response.file("a.css", content_type="text/x").headers == [("Content-Type", "text/x")]
+    for path in (7, None, b"a.css"):
+        with pytest.raises(TypeError, match="path"):
+            Response.file(path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "disposition"),
+    [
+        ("a b.txt", 'attachment; filename="a b.txt"'),
+        ("Grüße €.txt", "attachment; filename=\"Gr__e _.txt\"; filename*=UTF-8''Gr%C3%BC%C3%9Fe%20%E2%82%AC.txt"),
+        ('a"b%41', "attachment; filename=\"a_b_41\"; filename*=UTF-8''a%22b%2541"),
+        ("a'(*);", 'attachment; filename="a\'(*);"'),
+        ("\udc80", "attachment; filename=\"_\"; filename*=UTF-8''%3F"),
+    ],
+)
+def test_name_of_a_download(name: str, disposition: str) -> None:
+    assert Response.file("x", download=name).headers[1] == ("Content-Disposition", disposition)  # type: ignore[index]
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "..\\b", "a\r\nb", "a\0"])
+def test_download_is_a_name(name: str) -> None:
+    with pytest.raises(ValueError, match="download is the name of a file"):
+        Response.file("x", download=name)
+
+
+# Cookies
+
+
+def cookie(name: str = "a", value: str = "b", **options: Any) -> str:
+    fields: Any = Response().set_cookie(name, value, **options).headers
+    assert fields[0][0] == "Set-Cookie" and len(fields) == 1
+    return str(fields[0][1])
+
+
+def test_cookie_is_added_to_a_new_response() -> None:
+    first = Response(201, {"A": ["1", "2"]}, "body", "Well")
+    second = first.set_cookie("a", "1").set_cookie("b", "2", path=None, samesite=None)
+    assert first == Response(201, {"A": ["1", "2"]}, "body", "Well")
+    cookies = [("Set-Cookie", "a=1; Path=/; SameSite=Lax"), ("Set-Cookie", "b=2")]
+    assert normalise(second) == (201, "Well", [("A", "1"), ("A", "2"), *cookies], "body", False)
+
+
+def test_cookie_says_all_it_is_told() -> None:
+    moment = datetime(2030, 1, 6, 23, 5, 9, 7, tzinfo=timezone(timedelta(hours=-1)))
+    told = cookie(
+        max_age=60,
+        expires=moment,
+        domain="Example.com",
+        path="/a b",
+        secure=True,
+        httponly=True,
+        samesite="None",
+        partitioned=True,
+    )
+    assert told == (
+        "a=b; Max-Age=60; Expires=Mon, 07 Jan 2030 00:05:09 GMT; Domain=Example.com; Path=/a b; "
+        "Secure; HttpOnly; Partitioned; SameSite=None"
+    )
+
+
+def test_cookie_is_deleted_as_it_was_set() -> None:
+    fields: Any = Response().delete_cookie("__Host-a", secure=True, samesite="Strict").headers
+    assert fields[0][1] == (
+        "__Host-a=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/; Secure; SameSite=Strict"
+    )
+
+
+@pytest.mark.parametrize("value", ["", "a=b", '"quoted"', "!#$%&'()*+-./:<=>?@[]^_`{|}~", "x" * 4095])
+def test_value_of_a_cookie(value: str) -> None:
+    assert cookie("a", value, path=None, samesite=None) == f"a={value}"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"name": ""}, "cookie's name"),
+        ({"name": "a b"}, "cookie's name"),
+        ({"name": "a=b"}, "cookie's name"),
+        ({"name": "ä"}, "cookie's name"),
+        ({"value": "a b"}, "cookie's value"),
+        ({"value": "a;b"}, "cookie's value"),
+        ({"value": "a,b"}, "cookie's value"),
+        ({"value": 'a"b'}, "cookie's value"),
+        ({"value": '"'}, "cookie's value"),
+        ({"value": "a\\b"}, "cookie's value"),
+        ({"value": "a\r\nb"}, "cookie's value"),
+        ({"value": "a\n"}, "cookie's value"),
+        ({"value": "ä"}, "cookie's value"),
+        ({"value": "x" * 4096}, "browsers drop it beyond 4096"),
+        ({"path": ""}, "cookie's path"),
+        ({"path": "a"}, "cookie's path"),
+        ({"path": "/a;b"}, "cookie's path"),
+        ({"path": "/\n"}, "cookie's path"),
+        ({"path": "/ä"}, "cookie's path"),
+        ({"path": "/" + "a" * 1024}, "at most 1024"),
+        ({"domain": ""}, "cookie's domain"),
+        ({"domain": "a..b"}, "cookie's domain"),
+        ({"domain": "a;b"}, "cookie's domain"),
+        ({"domain": "-a"}, "cookie's domain"),
+        ({"domain": "ä.de"}, "xn--"),
+        ({"expires": datetime(2030, 1, 1)}, "time zone"),
+        ({"expires": datetime(1600, 12, 31, tzinfo=timezone.utc)}, "1601"),
+        ({"samesite": "lax"}, "samesite must be"),
+        ({"samesite": ""}, "samesite must be"),
+        ({"samesite": "None"}, "need secure=True"),
+        ({"partitioned": True}, "need secure=True"),
+        ({"name": "__Secure-a"}, "__Secure-"),
+        ({"name": "__HOST-a"}, "__Host-"),
+        ({"name": "__Host-a", "secure": True, "domain": "a.de"}, "__Host-"),
+        ({"name": "__Host-a", "secure": True, "path": "/a"}, "__Host-"),
+    ],
+)
+def test_cookie_that_browsers_would_not_take(options: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        cookie(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"name": 1},
+        {"value": 1},
+        {"value": None},
+        {"value": b"x"},
+        {"max_age": 1.5},
+        {"max_age": True},
+        {"expires": 7},
+        {"expires": "Thu, 01 Jan 1970 00:00:00 GMT"},
+        {"domain": 1},
+        {"path": 1},
+        {"secure": 1},
+        {"httponly": None},
+        {"partitioned": "yes"},
+    ],
+)
+def test_cookie_of_other_types(options: Any) -> None:
     with pytest.raises(TypeError):
-        normalise(Response("200", None, {"file": path, "owned": True}))  # type: ignore[arg-type]
-    assert path.exists()
+        cookie(**options)

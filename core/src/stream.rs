@@ -4,17 +4,20 @@
 
 use rustix::fs::sendfile;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt};
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 pub struct Stream {
     descriptor: OwnedFd,
+    /// Its end is a failure, and is to be seen as one.
+    resets: Cell<bool>,
 }
 
 impl Stream {
     pub fn new(descriptor: OwnedFd) -> Stream {
-        Stream { descriptor }
+        Stream { descriptor, resets: Cell::new(false) }
     }
 
     /// Small messages leave at once: Nagle's algorithm costs httpuv 44 ms a response.
@@ -55,6 +58,7 @@ impl Stream {
     /// Let the end of this connection be seen as a failure, and not as the end of what was sent.
     pub fn reset_on_close(&self) {
         let _ = sockopt::set_socket_linger(&self.descriptor, Some(Duration::ZERO));
+        self.resets.set(true);
     }
 
     /// Tell the peer that nothing more comes.
@@ -64,7 +68,9 @@ impl Stream {
 
     /// End both directions, also for copies of the descriptor that a forked child may hold.
     pub fn cut(&self) {
-        let _ = shutdown(&self.descriptor, Shutdown::Both);
+        if !self.resets.get() {
+            let _ = shutdown(&self.descriptor, Shutdown::Both);
+        }
     }
 }
 

@@ -18,14 +18,15 @@ REQUEST: Final = 1  # a whole request; answer it with `respond`
 OPEN: Final = 2  # a WebSocket handshake was accepted (the 101 is on its way)
 MESSAGE: Final = 3  # a whole WebSocket message, `str` from text frames and `bytes` from binary ones
 CLOSED: Final = 4  # a WebSocket connection is over; the last event of its number
-GONE: Final = 5  # the client of an unanswered HEAD or REQUEST left; the last event of its number
+GONE: Final = 5  # the client left before the end of the answer to HEAD or REQUEST; that request's last event
 STOPPED: Final = 6  # a stopped server's last connection has ended; the last event of its number
-DRAINED: Final = 7  # nothing is queued for a WebSocket any more; asked for by `drain` or `watch_drained`
+DRAINED: Final = 7  # nothing is queued any more; asked for by `drain` or `watch_drained`, in an answer by `resume`
 
-# What `send`, `close` and `ping` answer (nanonext's convention).
+# What `send`, `close`, `ping`, `begin` and `write` answer (nanonext's convention).
 SENT: Final = 0
+BODILESS: Final = 1  # `begin`: this answer has no body (HEAD, 204, 304): it is complete
 SHUT: Final = 7  # closing, closed, or never there
-FULL: Final = 8  # refused: the outbox holds max_outbox_bytes
+FULL: Final = 8  # `send`, `ping`: refused, the outbox holds max_outbox_bytes; `write`: taken, but wait now
 
 # What happens to a client that reads too slowly, once a message finds no room; the last item of a `WebSocketSpec`.
 SLOW_CLOSE: Final = 0  # the message is refused (FULL) and the connection closes with 1013
@@ -165,6 +166,51 @@ class Core:
         `close` ends the connection afterwards; so does answering a HEAD whose body was announced.
         Raises: ValueError for a status, reason, name or value that HTTP cannot carry; nothing was sent then.
         """
+
+    def respond_file(
+        self,
+        number: int,
+        status: int,
+        reason: str | None,
+        fields: Fields,
+        descriptor: int,
+        length: int,
+        close: bool = False,
+    ) -> bool:
+        """Answer with the first `length` bytes of an open file; the descriptor is duplicated. As `respond` otherwise.
+
+        If the file turns out to be shorter, the connection is cut. Raises: also OSError.
+        """
+
+    def begin(
+        self, number: int, status: int, reason: str | None, fields: Fields, length: int | None, close: bool = False
+    ) -> int:
+        """Begin an answer whose body follows by `write` and `finish`, or ends in `abort`.
+
+        SENT: go on. BODILESS: it is complete. SHUT: the connection is gone or the request already answered.
+        `length` None: unknown (chunks in HTTP/1.1, up to the end of the connection in HTTP/1.0).
+        Raises: ValueError as `respond`; nothing was sent then.
+        """
+
+    def write(self, number: int, data: str | bytes | bytearray | memoryview) -> int:
+        """Send a piece of the body now. Empty pieces send nothing.
+
+        SENT; FULL: it was taken, but wait (`resume`) before the next one; SHUT: gone.
+        Raises: TypeError; ValueError for more than `length` (the connection is cut then).
+        """
+
+    def resume(self, number: int) -> None:
+        """DRAINED follows when nothing is queued for this connection, at once if nothing is; or GONE."""
+
+    def finish(self, number: int, trailers: Fields) -> bool:
+        """The body is complete. False: gone, or shorter than `length` (the connection is cut then).
+
+        Trailers are sent only in chunked answers. Raises: ValueError for those that HTTP cannot carry; the answer is
+        still under way then.
+        """
+
+    def abort(self, number: int) -> None:
+        """End the connection so that the client sees that the answer is not whole. Does nothing between answers."""
 
     def proceed(self, number: int) -> bool:
         """After HEAD: read the body and deliver REQUEST, or accept the WebSocket and deliver OPEN."""

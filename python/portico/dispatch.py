@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import AsyncIterable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
@@ -17,11 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from portico._core import CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED
 from portico.pull import byte_size, settle
 from portico.request import Request
-from portico.response import Response, normalise
+from portico.response import FileAnswer, Response, StreamAnswer, normalise
+from portico.stream import AwaitedStream, IteratedStream, Stream
 from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
     from portico._core import Address, Batch, Core, Event, RequestParts
+    from portico.proxies import ProxiedAddress
     from portico.routes import Route
 
 logger = logging.getLogger("portico")
@@ -38,7 +41,7 @@ class Site:
     """What the dispatcher must know of one server."""
 
     routes: Sequence[Route]
-    address: Address
+    address: Address | ProxiedAddress
     on_stopped: Job
     links: dict[tuple[int, str | None], Link] = field(default_factory=dict)  # by route and subprotocol
 
@@ -50,9 +53,11 @@ class Dispatcher:
         self.sites: dict[int, Site] = {}
         self.sockets: dict[int, WebSocket] = {}
         self._core = core
+        self._respond = core.respond
         self._spawn = spawn
         self._defer = defer
         self._answering: dict[int, Future] = {}  # by connection: the unfinished answer that GONE cancels
+        self._streams: dict[int, Stream] = {}  # by connection: the answer under way
         self._unfinished: set[Future] = set()  # asyncio itself holds tasks only weakly
         self._queued = 0  # jobs given to `defer` that have not run; a later job must not overtake them
         self._was_late = False
@@ -83,6 +88,8 @@ class Dispatcher:
 
     def close(self) -> None:
         """No batch will come any more."""
+        for stream in list(self._streams.values()):
+            stream.gone()
         self._handlers.clear()  # methods of this object, which would keep it alive
 
     def _handle(self, events: Iterable[Event]) -> None:
@@ -136,26 +143,31 @@ class Dispatcher:
             self._apologise(number, 500)
             raise
 
-    def _answer(self, number: int, route: Route, result: object, is_head: bool) -> None:
+    def _answer(self, number: int, route: Route, result: object, is_head: bool, is_late: bool = False) -> None:
         if is_head and result is None:
             self._core.proceed(number)
         elif _is_awaitable(result):
             finish = partial(self._answered, number, route, is_head)
             self._answering[number] = self._later(result, finish)
         else:
-            self._core.respond(number, *normalise(result))
+            answer = normalise(result)
+            if isinstance(answer, tuple):
+                self._respond(number, *answer)
+            elif isinstance(answer, FileAnswer):
+                self._send_file(number, answer)
+            else:
+                self._stream(number, route, _where(is_head), answer, is_late)
 
     def _answered(self, number: int, route: Route, is_head: bool, future: Future) -> None:
-        where = "on_head" if is_head else "on_request"
         if self._answering.get(number) is future:
             del self._answering[number]
         try:
-            self._answer(number, route, future.result(), is_head)
+            self._answer(number, route, future.result(), is_head, True)
         except asyncio.CancelledError:
             # The client left (then nobody hears this) or the loop is being closed under the handler.
             self._apologise(number, 503)
         except Exception as error:
-            self._fail(number, route, where, error)
+            self._fail(number, route, _where(is_head), error)
         except BaseException:  # the loop has raised it already
             self._apologise(number, 500)
 
@@ -163,6 +175,51 @@ class Dispatcher:
         future = self._answering.pop(number, None)
         if future is not None:
             future.cancel()
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.gone()
+
+    def _send_file(self, number: int, answer: FileAnswer) -> None:
+        descriptor, size = answer.open()
+        try:
+            self._core.respond_file(number, answer.status, answer.reason, answer.fields, descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def _stream(self, number: int, route: Route, where: str, answer: StreamAnswer, is_late: bool) -> None:
+        report = partial(_report, route, number, where)
+        if isinstance(answer.source, AsyncIterable):
+            awaited = AwaitedStream(self._core, number, answer, self._streams, report)
+            awaited.task = self._later(awaited.run(), partial(self._streamed, number, route, where, awaited))
+            return
+        stream = IteratedStream(self._core, number, answer, self._streams, report)
+        if is_late:
+            # As any plain callback it runs outside the loop that had the coroutine, and may interrupt the program.
+            self._soon(partial(self._start_stream, number, route, where, stream))
+        else:
+            stream.start()
+
+    def _start_stream(self, number: int, route: Route, where: str, stream: IteratedStream) -> None:
+        try:
+            if stream.is_over:
+                self._apologise(number, 503)
+            else:
+                stream.start()
+        except Exception as error:
+            self._fail(number, route, where, error)
+        except BaseException:
+            self._apologise(number, 500)
+            raise
+
+    def _streamed(self, number: int, route: Route, where: str, stream: AwaitedStream, future: Future) -> None:
+        error = None if future.cancelled() else future.exception()
+        if stream.has_begun:
+            if isinstance(error, Exception):
+                _report(route, number, where, error)
+        elif isinstance(error, Exception):
+            self._fail(number, route, where, error)
+        else:  # as in `_answered`
+            self._apologise(number, 503 if error is None else 500)
 
     def _fail(self, number: int, route: Route, where: str, error: Exception) -> None:
         _report(route, number, where, error)
@@ -207,9 +264,13 @@ class Dispatcher:
             self._soon(extras.opening.release)
 
     def _drained(self, number: int, _: None) -> None:
-        ws = self.sockets[number]
-        extras = ws._extras
-        if extras is None:
+        stream = self._streams.get(number)
+        if stream is not None:
+            stream.drained()
+            return
+        ws = self.sockets.get(number)
+        extras = None if ws is None else ws._extras
+        if ws is None or extras is None:
             return
         # More may have been sent since this event was on its way. Asking tells, and asks for the next one.
         if extras.waiters and not self._core.drain(number):
@@ -373,6 +434,10 @@ class _Opening:
     def _keep(self, _binary: bool, message: str | bytes) -> None:
         self._kept.append(message)
         self._dispatcher._core.hold(self._ws.id, byte_size(message))
+
+
+def _where(is_head: bool) -> str:
+    return "on_head" if is_head else "on_request"
 
 
 def _is_awaitable(value: object) -> bool:

@@ -5,26 +5,48 @@ Strict: a wrong type is the app's bug and raises, it never becomes a silent 200.
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import AsyncIterable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import TypeAlias
+import re
+import stat
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any, Final, TypeAlias
+from urllib.parse import quote
 
 from portico.headers import Headers
+from portico.set_cookie import SameSite, format_set_cookie
 
-Answer: TypeAlias = tuple[int, "str | None", "list[tuple[str, str]]", "bytes | str", bool]
+FieldList: TypeAlias = "list[tuple[str, str]]"
+
+Answer: TypeAlias = tuple[int, "str | None", FieldList, "bytes | str", bool]
 """`(status, reason, fields, body, close)`: the arguments of the native `respond`, in its order."""
 
-_TEXT: list[tuple[str, str]] = [("Content-Type", "text/plain; charset=utf-8")]
-_NO_FIELDS: list[tuple[str, str]] = []
-_KEYS = {"status", "headers", "body", "reason"}
+_TEXT: FieldList = [("Content-Type", "text/plain; charset=utf-8")]
+_NO_FIELDS: FieldList = []
+_KEYS = {"status", "headers", "body", "reason", "trailers"}
+_PIECE_BYTES: Final = 64 * 1024
+
+# RFC 9110 §15.4: 300, 304 and 305 say something else with a Location, or nothing at all.
+_REDIRECTS: Final = (301, 302, 303, 307, 308)
+# What RFC 3986 lets stand, `%` included: what is percent-encoded already stays as it is.
+_URI_CHARACTERS: Final = "%:/?#[]@!$&'()*+,;=-._~"
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+# RFC 8187 §3.2.1, attr-char
+_PARAMETER_CHARACTERS: Final = "!#$&+-.^_`|~"
+_DIGITS: Final = re.compile(r"[0-9]{1,19}")
+_PACKED: Final = {"gzip": "application/gzip", "bzip2": "application/x-bzip2", "xz": "application/x-xz"}
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @dataclass(slots=True)
 class Response:
     """An answer. `headers` is a mapping (a list as value repeats the field) or a sequence of pairs.
 
-    `body` is text (sent as UTF-8), bytes, None, or a file: `{"file": path, "owned": True}` deletes it once read.
+    `body` is text (sent as UTF-8), bytes, None, a file: `{"file": path, "owned": True}` deletes it once opened; or it
+    is sent piece by piece as the client takes it: an iterator or iterable of str and bytes, an async one, a file object
+    that is open. `trailers` are fields that follow such a body, or a function that gives them when it has ended.
     Nothing is added but Date and Content-Length, so say the Content-Type.
     """
 
@@ -32,32 +54,191 @@ class Response:
     headers: object = None
     body: object = None
     reason: str | None = None
+    trailers: object = None
+
+    @classmethod
+    def text(cls, text: str, status: int = 200, headers: object = ()) -> Response:
+        """Plain text."""
+        if not isinstance(text, str):
+            raise TypeError(f"Response.text needs a str, not {type(text).__name__}")
+        return cls(status, _with_type("text/plain; charset=utf-8", headers), text)
+
+    @classmethod
+    def json(cls, value: Any, status: int = 200, headers: object = ()) -> Response:
+        """`value` as JSON. Raises: TypeError, ValueError, also for NaN and infinity, which JSON doesn't have."""
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return cls(status, _with_type("application/json", headers), text)
+
+    @classmethod
+    def redirect(cls, location: str, status: int = 302) -> Response:
+        """Go to `location`: 301, 302, 303, 307 or 308. What no URL can hold is percent-encoded.
+
+        It may lead anywhere: check it first if a stranger chose it. Raises: TypeError, ValueError.
+        """
+        if status not in _REDIRECTS or isinstance(status, bool):
+            raise ValueError(f"a redirect is one of {', '.join(map(str, _REDIRECTS))}; got {status!r}")
+        if not isinstance(location, str):
+            raise TypeError(f"a location must be a str, not {type(location).__name__} ({location!r})")
+        if not location or _CONTROL.search(location):
+            raise ValueError(f"a location must not be empty or have control characters; got {location!r}")
+        return cls(status, [("Location", quote(location, safe=_URI_CHARACTERS))])
+
+    @classmethod
+    def file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        download: str | None = None,
+        content_type: str | None = None,
+        owned: bool = False,
+        status: int = 200,
+    ) -> Response:
+        """A file, whole. `download` is the name under which browsers save it instead of showing it.
+
+        content_type: None guesses by the name. owned: delete the file once it is opened. Raises: TypeError, ValueError.
+        """
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"a path must be a str or an os.PathLike, not {type(path).__name__}")
+        fields = [("Content-Type", content_type or _guess_type(download or os.fspath(path)))]
+        if download is not None:
+            fields.append(("Content-Disposition", _format_disposition(download)))
+        return cls(status, fields, {"file": path, "owned": owned})
+
+    def set_cookie(
+        self,
+        name: str,
+        value: str,
+        *,
+        max_age: int | None = None,
+        expires: datetime | None = None,
+        domain: str | None = None,
+        path: str | None = "/",
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: SameSite | None = "Lax",
+        partitioned: bool = False,
+    ) -> Response:
+        """A new Response with one more cookie; this one stays as it is.
+
+        max_age: in seconds. expires: a datetime with a time zone; without either the browser forgets the cookie when it
+        ends. domain: also for the hosts below it; None: for this host only. path: None is that of the request.
+        Raises: TypeError; ValueError for what RFC 6265 does not allow, or browsers drop.
+        """
+        cookie = format_set_cookie(
+            name,
+            value,
+            max_age=max_age,
+            expires=expires,
+            domain=domain,
+            path=path,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+            partitioned=partitioned,
+        )
+        return replace(self, headers=[*read_fields(self.headers), ("Set-Cookie", cookie)])
+
+    def delete_cookie(
+        self,
+        name: str,
+        *,
+        domain: str | None = None,
+        path: str | None = "/",
+        secure: bool = False,
+        httponly: bool = False,
+        samesite: SameSite | None = "Lax",
+        partitioned: bool = False,
+    ) -> Response:
+        """A new Response that makes the browser forget a cookie; say what it was set with. Raises: as `set_cookie`."""
+        return self.set_cookie(
+            name,
+            "",
+            max_age=0,
+            expires=_EPOCH,
+            domain=domain,
+            path=path,
+            secure=secure,
+            httponly=httponly,
+            samesite=samesite,
+            partitioned=partitioned,
+        )
 
 
-def normalise(value: object) -> Answer:
-    """Make an answer of what a callback returned: a Response, the same as a dict, str, bytes or None.
+@dataclass(slots=True)
+class FileAnswer:
+    """An answer whose body is a file that has not been opened yet."""
 
-    A bare value is the body of a 200; a bare str gets `text/plain; charset=utf-8`.
-    Raises: TypeError, ValueError, OSError (a file body that cannot be read).
+    status: int
+    reason: str | None
+    fields: FieldList
+    path: str | os.PathLike[str]
+    is_owned: bool
+
+    def open(self) -> tuple[int, int]:
+        """Open the file; return its descriptor, which the caller closes, and its size. Raises: OSError, ValueError."""
+        # Not blocking: whoever opens a pipe that nobody writes would wait for ever.
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        try:
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode):
+                raise ValueError(f"only a regular file can be an answer, and this is none: {os.fspath(self.path)!r}")
+            if self.is_owned:
+                os.unlink(self.path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor, found.st_size
+
+
+@dataclass(slots=True)
+class StreamAnswer:
+    """An answer whose body comes in pieces. `length` is the Content-Length that the app gave, if it did."""
+
+    status: int
+    reason: str | None
+    fields: FieldList
+    source: Iterable[object] | AsyncIterable[object]
+    length: int | None
+    trailers: FieldList | Callable[[], object]
+
+
+def normalise(value: object) -> Answer | FileAnswer | StreamAnswer:
+    """Make an answer of what a callback returned: a Response, the same as a dict, or just a body.
+
+    A bare value is the body of a 200; a bare str gets `text/plain; charset=utf-8`. Opens and reads nothing yet.
+    Raises: TypeError, ValueError.
     """
-    if type(value) is str:
-        return 200, None, _TEXT, value, False
+    # By type first: most answers are one of these, and asking an ABC costs more than all the rest.
+    kind = type(value)
+    if kind is str:
+        return 200, None, _TEXT, value, False  # type: ignore[return-value]
+    if kind is bytes:
+        return 200, None, _NO_FIELDS, value, False  # type: ignore[return-value]
+    if value is None:
+        return 200, None, _NO_FIELDS, b"", False
     if isinstance(value, Response):
-        return _check(value.status, value.reason, value.headers, value.body)
-    if isinstance(value, Mapping):
-        if not value.keys() <= _KEYS:
-            unknown = sorted(map(repr, value.keys() - _KEYS))
-            raise ValueError(
-                f"unknown keys in a response: {', '.join(unknown)}; expected status, headers, body, reason "
-                "(to send JSON, return json.dumps(…) as the body)"
-            )
-        return _check(value.get("status", 200), value.get("reason"), value.get("headers"), value.get("body"))
+        return _check(value.status, value.reason, value.headers, value.body, value.trailers)
+    if kind is dict or isinstance(value, Mapping):
+        return _check_mapping(value)  # type: ignore[arg-type]
     if isinstance(value, str):
         return 200, None, _TEXT, str(value), False
-    return 200, None, _NO_FIELDS, _read_body(value), False
+    return _check(200, None, None, value, None)
 
 
-def _check(status: object, reason: object, headers: object, body: object) -> Answer:
+def _check_mapping(value: Mapping[object, object]) -> Answer | FileAnswer | StreamAnswer:
+    if not value.keys() <= _KEYS:
+        unknown = sorted(map(repr, value.keys() - _KEYS))
+        raise ValueError(
+            f"unknown keys in a response: {', '.join(unknown)}; expected status, headers, body, reason, trailers "
+            "(to send JSON, return portico.Response.json(…))"
+        )
+    get = value.get
+    return _check(get("status", 200), get("reason"), get("headers"), get("body"), get("trailers"))
+
+
+def _check(
+    status: object, reason: object, headers: object, body: object, trailers: object
+) -> Answer | FileAnswer | StreamAnswer:
     # Types are checked here, grammar natively: names, values, reason and framing can't say anything HTTP cannot carry.
     if not isinstance(status, int) or isinstance(status, bool):
         raise TypeError(f"status must be an int, not {type(status).__name__} ({status!r})")
@@ -66,7 +247,18 @@ def _check(status: object, reason: object, headers: object, body: object) -> Ans
         raise ValueError(f"status must be between 200 and 599; got {status}")
     if reason is not None and not isinstance(reason, str):
         raise TypeError(f"reason must be a str, not {type(reason).__name__}")
-    return int(status), reason, read_fields(headers), _read_body(body), False
+    fields = read_fields(headers)
+    if type(body) is not str and type(body) is not bytes:
+        if isinstance(body, Mapping):
+            _refuse_trailers(trailers)
+            return FileAnswer(int(status), reason, fields, *_read_file(body))
+        source = _read_stream(body)
+        if source is not None:
+            return StreamAnswer(int(status), reason, fields, source, _read_length(fields), _read_trailers(trailers))
+        body = _read_body(body)
+    if trailers is not None:
+        _refuse_trailers(trailers)
+    return int(status), reason, fields, body, False
 
 
 def read_fields(headers: object) -> list[tuple[str, str]]:
@@ -104,27 +296,118 @@ def _header_lines(headers: object) -> Iterable[tuple[object, object]]:
         raise TypeError(f"headers must be a mapping or a list of (name, value), not {type(headers).__name__}")
 
 
+def _with_type(content_type: str, headers: object) -> FieldList:
+    fields = read_fields(headers)
+    if any(name.lower() == "content-type" for name, _ in fields):
+        return fields
+    return [("Content-Type", content_type), *fields]
+
+
+def _guess_type(name: str) -> str:
+    import mimetypes  # reads the system's tables, and few need it
+
+    kind, packing = mimetypes.guess_type(name)
+    if packing is not None:
+        # Sent as it lies there: a packed file, whatever is in it.
+        return _PACKED.get(packing, "application/octet-stream")
+    if kind == "text/html":
+        return "text/html; charset=utf-8"  # as static paths say it
+    return kind or "application/octet-stream"
+
+
+def _format_disposition(name: str) -> str:
+    """RFC 6266: a plain name for everybody, and what it doesn't say for those who know RFC 8187."""
+    if not isinstance(name, str):
+        raise TypeError(f"download must be a str or None, not {type(name).__name__}")
+    if not name or _CONTROL.search(name) or "/" in name or "\\" in name:
+        raise ValueError(
+            f"download is the name of a file, not empty, without / \\ and control characters; got {name!r}"
+        )
+    # RFC 6266 App. D: browsers do not agree on quotes and percent signs in the plain one.
+    plain = re.sub(r'[^ -~]|["%]', "_", name)
+    if plain == name:
+        return f'attachment; filename="{name}"'
+    encoded = quote(name, safe=_PARAMETER_CHARACTERS, errors="replace")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{encoded}"
+
+
 def _read_body(body: object) -> bytes | str:
-    if type(body) is str or type(body) is bytes:
-        return body
     if body is None:
         return b""
     if isinstance(body, str):
         return str(body)
     if isinstance(body, (bytes, bytearray, memoryview)):
         return bytes(body)
-    if isinstance(body, Mapping):
-        return _read_file(body)
-    if isinstance(body, (Iterable, AsyncIterable)):
-        raise TypeError(f"a body of type {type(body).__name__}: streaming is not available yet; make it str or bytes")
-    raise TypeError(f"a body must be str, bytes, None or {{'file': path}}, not {type(body).__name__}")
+    raise TypeError(
+        "a body must be str, bytes, None, {'file': path}, an open file, or an iterable or async iterable of str and "
+        f"bytes; not {type(body).__name__}"
+    )
 
 
-def _read_file(body: Mapping[str, object]) -> bytes:
+def _read_stream(body: object) -> Iterable[object] | AsyncIterable[object] | None:
+    if body is None or isinstance(body, (str, bytes, bytearray, memoryview)):
+        return None
+    if isinstance(body, AsyncIterable):
+        return body
+    if callable(getattr(body, "read", None)):
+        return FilePieces(body)
+    # What has no order is no body.
+    return body if isinstance(body, Iterable) and not isinstance(body, Set) else None
+
+
+class FilePieces(Iterator[object]):
+    """What an open file gives, until it gives nothing; closed at the end."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __next__(self) -> object:
+        piece: object = self._file.read(_PIECE_BYTES)
+        if piece == b"" or piece == "":
+            raise StopIteration
+        return piece
+
+    def close(self) -> None:
+        """Close the file."""
+        close = getattr(self._file, "close", None)
+        if close is not None:
+            close()
+
+
+def _read_length(fields: FieldList) -> int | None:
+    lengths = {value.strip(" \t") for name, value in fields if name.lower() == "content-length"}
+    if not lengths:
+        return None
+    length = lengths.pop()
+    if lengths or not _DIGITS.fullmatch(length):
+        raise ValueError(f"a Content-Length is one decimal number; got {', '.join(map(repr, (length, *lengths)))}")
+    return int(length)
+
+
+def _read_trailers(trailers: object) -> FieldList | Callable[[], object]:
+    return trailers if callable(trailers) else read_fields(trailers)
+
+
+def _refuse_trailers(trailers: object) -> None:
+    if trailers is not None:
+        raise ValueError("trailers follow a body that is sent piece by piece; this one has a length ([body] has none)")
+
+
+def _read_file(body: Mapping[str, object]) -> tuple[str | os.PathLike[str], bool]:
     path, owned = body.get("file"), body.get("owned", False)
     if not isinstance(path, (str, os.PathLike)) or not isinstance(owned, bool) or not body.keys() <= {"file", "owned"}:
         raise TypeError(f"a file as body is {{'file': path, 'owned': True or False}}; got {dict(body)!r}")
-    with open(path, "rb") as file:
-        if owned:
-            os.unlink(path)
-        return file.read()
+    return path, owned
+
+
+def read_whole(value: object) -> tuple[int, FieldList, bytes]:
+    """An answer that is kept, not sent: its status, fields and body. Raises: TypeError, ValueError, OSError."""
+    answer = normalise(value)
+    if isinstance(answer, StreamAnswer):
+        raise TypeError(f"a body that is sent piece by piece ({type(answer.source).__name__}) can be sent only once")
+    if isinstance(answer, FileAnswer):
+        descriptor, size = answer.open()
+        with open(descriptor, "rb") as file:
+            return answer.status, answer.fields, file.read(size)
+    status, _, fields, body, _ = answer
+    return status, fields, body.encode() if isinstance(body, str) else body

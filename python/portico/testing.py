@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from portico._core import CLOSED, DRAINED, FULL, GONE, HEAD, MESSAGE, OPEN, REQUEST, SENT, SHUT, STOPPED
+from portico._core import BODILESS, CLOSED, DRAINED, FULL, GONE, HEAD, MESSAGE, OPEN, REQUEST, SENT, SHUT, STOPPED
 
 if TYPE_CHECKING:
     from portico.server import Server
@@ -69,6 +69,9 @@ class FakeCore:
         self.configs: dict[int, Mapping[str, Any]] = {}
         self.sockets: dict[int, int] = {}  # open WebSocket → its server
         self.unanswered: set[int] = set()
+        self.bodiless: set[int] = set()  # HEAD requests
+        self.bodies: dict[int, bytearray] = {}  # by connection: what `write` and `respond_file` sent, also in the end
+        self.streaming: dict[int, int | None] = {}  # answers under way → how many bytes are left of the announced
         self.held: dict[int, int] = {}  # connection → how many of its events are not finished
         self.held_bytes: dict[int, int] = {}
         self.full: set[int] = set()  # connections whose outbox is full
@@ -95,8 +98,14 @@ class FakeCore:
         return number
 
     def request(self, server: int, target: str = "/", *, kind: int = REQUEST, **parts: Any) -> int:
-        number = next(_numbers)
+        return self.request_again(next(_numbers), server, target, kind=kind, **parts)
+
+    def request_again(self, number: int, server: int, target: str = "/", *, kind: int = REQUEST, **parts: Any) -> int:
+        """One more request on a connection that has had its answers."""
         self.unanswered.add(number)
+        self.bodiless.discard(number)
+        if parts.get("method") == "HEAD":
+            self.bodiless.add(number)
         return self.push(kind, number, request_parts(server, target, **parts))
 
     def head(self, server: int, target: str = "/", **parts: Any) -> int:
@@ -120,6 +129,7 @@ class FakeCore:
 
     def gone(self, number: int) -> None:
         self.unanswered.discard(number)
+        self.streaming.pop(number, None)
         self.push(GONE, number)
 
     # Commands out
@@ -192,6 +202,56 @@ class FakeCore:
         was_unanswered = number in self.unanswered
         self.unanswered.discard(number)
         return was_unanswered
+
+    def respond_file(
+        self, number: int, status: int, reason: str | None, fields: Any, descriptor: int, length: int
+    ) -> bool:
+        self.commands.append(("respond_file", number, status, reason, fields, length))
+        was_unanswered = number in self.unanswered
+        self.unanswered.discard(number)
+        self.bodies[number] = bytearray(os.pread(descriptor, length, 0))
+        return was_unanswered
+
+    def begin(self, number: int, status: int, reason: str | None, fields: Any, length: int | None) -> int:
+        self.commands.append(("begin", number, status, reason, fields, length))
+        if number not in self.unanswered:
+            return SHUT
+        self.unanswered.discard(number)
+        if number in self.bodiless or status in (204, 304):
+            return BODILESS
+        self.bodies[number] = bytearray()
+        self.streaming[number] = length
+        return SENT
+
+    def write(self, number: int, data: Any) -> int:
+        if not isinstance(data, (str, bytes, bytearray, memoryview)):
+            raise TypeError("expected str or bytes-like")
+        self.commands.append(("write", number, data))
+        if number not in self.streaming:
+            return SHUT
+        piece = data.encode() if isinstance(data, str) else bytes(data)
+        left = self.streaming[number]
+        if left is not None:
+            if len(piece) > left:
+                del self.streaming[number]
+                raise ValueError("the body is longer than its Content-Length")
+            self.streaming[number] = left - len(piece)
+        self.bodies[number] += piece
+        return FULL if number in self.full else SENT
+
+    def resume(self, number: int) -> None:
+        """DRAINED follows at once, or for a connection in `full` or `queued` when the test says `drained`."""
+        self.commands.append(("resume", number))
+        if number in self.streaming and number not in self.full and number not in self.queued:
+            self.push(DRAINED, number)
+
+    def finish(self, number: int, trailers: Any) -> bool:
+        self.commands.append(("finish", number, trailers))
+        return not self.streaming.pop(number, 1)
+
+    def abort(self, number: int) -> None:
+        self.commands.append(("abort", number))
+        self.streaming.pop(number, None)
 
     def proceed(self, number: int) -> bool:
         self.commands.append(("proceed", number))

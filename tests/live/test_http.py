@@ -424,7 +424,7 @@ def test_answer_that_http_cannot_carry(serve: Serve, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize(
-    "answer", [3, object(), {"body": 3}, {"headers": {"X-A": 3}}, (200, {}, "x"), iter("x")], ids=range(6)
+    "answer", [3, object(), {"body": 3}, {"headers": {"X-A": 3}}, (200, {}, "x"), {"x"}], ids=range(6)
 )
 def test_answer_of_a_wrong_type(serve: Serve, caplog: pytest.LogCaptureFixture, answer: object) -> None:
     assert serve(lambda req: answer).ask().status == 500
