@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 import portico
+from portico.forms import MAX_PART_HEAD_BYTES
 from portico.routes import SlowClient
 from portico.testing import FakeCore, number_of
 
@@ -44,8 +45,16 @@ def test_table_of_static_options_is_complete_and_true() -> None:
     assert written == [(parameter.name, repr(parameter.default).replace("'", '"')) for parameter in parameters]
 
 
+def test_table_of_the_bounds_of_a_form_is_true() -> None:
+    page = (DOCS / "requests.md").read_text(encoding="utf-8")
+    written = re.findall(r"^\| `(\w+)` \| `(\d+)` \|", page, re.MULTILINE)
+    parameters = list(inspect.signature(portico.Request.form).parameters.values())[1:]
+    assert written == [(parameter.name, repr(parameter.default)) for parameter in parameters]
+    assert f"| | {MAX_PART_HEAD_BYTES} |" in page
+
+
 def test_every_example_is_tried() -> None:
-    assert len(EXAMPLES) == len(examples("websockets")) + len(examples("static-files"))
+    assert len(EXAMPLES) == len(examples("websockets", "static-files", "answers", "requests"))
 
 
 @pytest.mark.parametrize(("page", "example"), examples("websockets"))
@@ -78,3 +87,51 @@ def test_example_serves_files(
         assert [answer[1] for answer in cores[0].said("respond")] == [200]
     server.stop()
     server.wait_closed()
+
+
+@pytest.mark.parametrize(("page", "example"), examples("answers"))
+def test_example_answers(
+    core: FakeCore,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page: str,
+    example: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "report.csv").touch()
+    names: dict[str, portico.Server] = {}
+    exec(compile(example, "docs", "exec"), names)
+    for path in ("/", *re.findall(r'req\.path == "(\S+)"', example)):
+        number = core.request(number_of(names["server"]), path)
+        for _ in range(3):
+            portico.service(0)
+        core.gone(number)
+        portico.service(0)
+    answered = {name: len(core.said(name)) for name in ("respond", "respond_file", "write")}
+    assert any(answered.values()), answered
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(("page", "example"), examples("requests"))
+def test_example_reads_a_request(core: FakeCore, page: str, example: str) -> None:
+    names: dict[str, portico.Server] = {}
+    exec(compile(example, "docs", "exec"), names)
+    form = {"method": "POST", "headers": [("Host", "h"), ("Content-Type", "application/x-www-form-urlencoded")]}
+    proxied = {"headers": [("X-Forwarded-For", "192.0.2.1"), ("X-Forwarded-Proto", "https"), ("Host", "h")]}
+    for parts in (form, {**form, "body": b"title=x&" * 20}, {**form, "body": b"title=x"}, proxied):
+        core.request(number_of(names["server"]), **parts)  # type: ignore[arg-type]
+    portico.service(0)
+    said = [(answer[1], answer[4]) for answer in core.said("respond")]
+    assert said in (
+        [
+            (200, "untitled: no bytes"),
+            (400, "a form has at most 20 fields and files here\n"),
+            (200, "x: no bytes"),
+            (
+                400,
+                "a form is application/x-www-form-urlencoded or multipart/form-data; this body has no Content-Type\n",
+            ),
+        ],
+        [(200, "127.0.0.1 asked for http://h/")] * 3 + [(200, "192.0.2.1 asked for https://h/")],
+    )

@@ -9,23 +9,37 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent / "python" / "portico"
 
 # What each layer may import of ours; whatever runs at import time counts, type-only imports do not.
-VALUES = {"portico.headers", "portico.routes", "portico.request", "portico.response", "portico.static_paths"}
+VALUES = {
+    "portico.headers",
+    "portico.forms",
+    "portico.proxies",
+    "portico.routes",
+    "portico.request",
+    "portico.response",
+    "portico.static_paths",
+}
 PUMPS = {"portico.pumps", "portico.pumps.blocking", "portico.pumps.event_loop", "portico.pumps.private_loop"}
 SERVER = VALUES | {"portico.websocket", "portico.home", "portico.server"}
 ALLOWED = {
     "portico.headers": set(),
     "portico.routes": set(),
-    "portico.request": {"portico.headers"},
-    "portico.response": {"portico.headers"},
+    "portico.parameters": set(),
+    "portico.proxies": set(),
+    "portico.forms": {"portico.headers", "portico.parameters"},
+    "portico.request": {"portico.headers", "portico.forms", "portico.parameters", "portico.proxies"},
+    "portico.set_cookie": {"portico.routes"},
+    "portico.response": {"portico.headers", "portico.set_cookie"},
     "portico.static_paths": {"portico.response", "portico.routes"},
     "portico.pull": set(),
     "portico.websocket": VALUES | {"portico.pull"},
-    "portico.dispatch": VALUES | {"portico.pull", "portico.websocket", "portico._core"},
+    "portico.stream": {"portico.pull", "portico.response", "portico._core"},
+    "portico.dispatch": VALUES | {"portico.pull", "portico.websocket", "portico.stream", "portico._core"},
     "portico.home": {"portico.dispatch", "portico._core"} | PUMPS,
     "portico.server": {
         "portico.home",
         "portico.dispatch",
         "portico.websocket",
+        "portico.proxies",
         "portico.routes",
         "portico.static_paths",
         "portico._core",

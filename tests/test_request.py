@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from portico.request import Request, RookInput
 from portico.testing import request_parts
 
+MIB = 1024 * 1024
 SERVER = ("127.0.0.1", 8080)
 
 
@@ -82,18 +84,76 @@ def test_cookies() -> None:
     assert request().cookies == {}
 
 
+def test_cookies_of_many_kinds() -> None:
+    header = 'a = "1" ;b=;\tc= x ; d="; e=""; f="x; \xa0=\xa0; g==; h'
+    assert request(headers=[("Cookie", header)]).cookies == {
+        "a": "1",
+        "b": "",
+        "c": "x",
+        "d": '"',
+        "e": "",
+        "f": '"x',
+        "\xa0": "\xa0",
+        "g": "=",
+    }
+
+
+@given(st.text(st.characters(max_codepoint=255, exclude_characters="\r\n"), max_size=60))
+def test_no_cookie_is_too_strange_to_read(header: str) -> None:
+    assert all(name for name in request(headers=[("Cookie", header)]).cookies)
+
+
+def test_what_a_browser_never_sends_is_bounded() -> None:
+    many = ";".join(f"c{number}=1" for number in range(1001))
+    assert list(request(headers=[("Cookie", many)]).cookies) == [f"c{number}" for number in range(1000)]
+    assert request(headers=[("Cookie", ";" * MIB)]).cookies == {}
+    assert len(request("/?" + "&".join(["a=1"] * 1000)).query.pairs) == 1000
+    for query in ("&" * MIB, "&".join(["a=1"] * 1001)):
+        with pytest.raises(ValueError, match="at most 1000 fields"):
+            assert request("/?" + query).query
+
+
+@pytest.mark.parametrize("piece", [";", "=;", '";', " ", "a=b; ", "="])
+def test_work_of_cookies_is_bounded(piece: str) -> None:
+    """Counted, not timed: calls that read pieces of the header."""
+    count = 0
+
+    def tally(_frame: Any, event: str, _arg: Any) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    req = request(headers=[("Cookie", piece * (MIB // len(piece)))])
+    before = sys.getprofile()
+    sys.setprofile(tally)
+    try:
+        _ = req.cookies
+    finally:
+        sys.setprofile(before)
+    assert count < 10_000
+
+
+def test_host() -> None:
+    assert request(headers=[("Host", "example.org:8080")]).host == "example.org:8080"
+    assert request("http://a.example/x", headers=[("Host", "A.example:80")]).host == "a.example"
+    assert request(http_version="1.0").host == ""
+
+
 def test_text_follows_the_charset() -> None:
     latin = [("Content-Type", 'text/plain; charset="ISO-8859-1"')]
     assert request(body=b"\xe9", headers=latin).text() == "é"
     assert request(body="é".encode()).text() == "é"
     assert request(body=b"\xe9").text() == "�"
     assert request(body=b"e", headers=[("Content-Type", "text/plain; charset=klingon")]).text() == "e"
+    for charset in ("punycode", "idna", "zip"):  # quadratic; or not of text
+        assert request(body=b"e-", headers=[("Content-Type", f"text/plain; charset={charset}")]).text() == "e-"
 
 
 def test_json() -> None:
     assert request(body=b'{"a": [1]}').json() == {"a": [1]}
     with pytest.raises(ValueError, match="Expecting"):
         request(body=b"no").json()
+    with pytest.raises(ValueError, match="nested too deeply"):
+        request(body=b"[" * 200_000).json()
 
 
 def test_environ_speaks_rook() -> None:
@@ -115,6 +175,7 @@ def test_environ_speaks_rook() -> None:
     assert env["rook.url_scheme"] == "http"
     assert env["rook.input"].read() == b"hi"
     assert env["HEADERS"]["content-type"] == "text/x"
+    assert "HTTP_HOST" not in env
     assert req.environ is env
 
 

@@ -22,6 +22,7 @@ from portico.doors.app import (
     stop_all_servers,
     stop_server,
 )
+from portico.forms import Form, Upload
 from portico.headers import Headers
 from portico.home import interrupt
 from portico.request import Request
@@ -54,6 +55,7 @@ else:
 __all__ = [
     "Deflate",
     "ExcludedStaticPath",
+    "Form",
     "Headers",
     "Limits",
     "Request",
@@ -62,6 +64,7 @@ __all__ = [
     "Server",
     "StaticPath",
     "StaticPathOptions",
+    "Upload",
     "WebSocket",
     "exclude_static_path",
     "fileno",

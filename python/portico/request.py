@@ -10,18 +10,24 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, unquote
 
+from portico.forms import Form, Pairs, read_form
 from portico.headers import Headers
+from portico.parameters import decode
+from portico.proxies import Forwarded, ProxiedAddress
 
 if TYPE_CHECKING:
     from portico._core import Address, RequestParts
 
 # RFC 9112 §3.2.2: a server accepts the absolute form, though only proxies should get it.
-_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
+
+MAX_FIELDS: Final = 1000
+MAX_FIELD_BYTES: Final = 1024 * 1024
 
 
 class Request:
@@ -29,7 +35,7 @@ class Request:
 
     __slots__ = ("__weakref__", "_headers", "_parts", "_path", "_rare", "_server")
 
-    def __init__(self, parts: RequestParts, server: Address) -> None:
+    def __init__(self, parts: RequestParts, server: Address | ProxiedAddress) -> None:
         self._parts = parts
         self._server = server
         self._path: str | None = None
@@ -73,7 +79,7 @@ class Request:
 
     @property
     def query(self) -> Query:
-        """The decoded query, as `Query`."""
+        """The decoded query, as `Query`. Raises: ValueError if it has more than a thousand fields."""
         rare = self._rare_values()
         if rare.query is None:
             rare.query = Query(self.query_string)
@@ -102,18 +108,37 @@ class Request:
 
     @property
     def client(self) -> Address:
-        """The peer's `(address, port)`; for a unix socket its path, `""` if it has none."""
-        return self._parts[7]
+        """The peer's `(address, port)`; for a unix socket its path, `""` if it has none.
+
+        Behind one of the server's `trusted_proxies` it is whom the proxy was asked by; the port is 0 if it didn't say.
+        """
+        forwarded = self._read_forwarded()
+        return self._parts[7] if forwarded is None else forwarded.client
 
     @property
     def server(self) -> Address:
         """Where the request arrived: the server's `(address, port)`, or the path of its unix socket."""
-        return self._server
+        server = self._server
+        return server.address if isinstance(server, ProxiedAddress) else server
 
     @property
     def scheme(self) -> str:
-        """`"http"`, also for a WebSocket handshake, which is an HTTP request."""
-        return "http"
+        """`"http"`, also for a WebSocket handshake, which is an HTTP request; `"https"` if a trusted proxy says so."""
+        forwarded = self._read_forwarded()
+        return (forwarded and forwarded.scheme) or "http"
+
+    @property
+    def host(self) -> str:
+        """The name that was asked for, with the port if it was said; from the trusted proxy, or from Host.
+
+        `""` only in HTTP/1.0, which may leave it out.
+        """
+        forwarded = self._read_forwarded()
+        if forwarded is not None and forwarded.host is not None:
+            return forwarded.host
+        # RFC 9112 §3.2.2: an absolute target wins.
+        origin = _ORIGIN.match(self._parts[3])
+        return origin[1] if origin else self.headers.get("host", "")
 
     @property
     def http_version(self) -> str:
@@ -124,13 +149,27 @@ class Request:
         """The body as text, by the charset of its Content-Type, else UTF-8. Undecodable bytes become U+FFFD."""
         charset = _CHARSET.search(self.headers.get("content-type", ""))
         try:
-            return self.body.decode(charset[1] if charset else "utf-8", "replace")
+            return decode(self.body, charset[1] if charset else "utf-8", "replace")
         except LookupError:  # a charset nobody has heard of
             return self.body.decode("utf-8", "replace")
 
     def json(self) -> Any:
         """The body, parsed as JSON. Raises: ValueError."""
-        return json.loads(self.body)
+        try:
+            return json.loads(self.body)
+        except RecursionError:
+            raise ValueError("the JSON is nested too deeply") from None
+
+    def form(self, *, max_fields: int = MAX_FIELDS, max_field_bytes: int = MAX_FIELD_BYTES) -> Form:
+        """The body, parsed as what an HTML form sends: fields as text, and files.
+
+        max_fields: how many fields and files there may be, together.
+        max_field_bytes: how long one field may be; a file may be as long as the body.
+
+        Raises: ValueError for more than that, for another Content-Type, and for a body that isn't what it says.
+        """
+        content_type = self.headers.get("content-type")
+        return read_form(self.body, content_type, max_fields=max_fields, max_field_bytes=max_field_bytes)
 
     @property
     def environ(self) -> dict[str, Any]:
@@ -146,6 +185,15 @@ class Request:
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.uri}>"
 
+    def _read_forwarded(self) -> Forwarded | None:
+        server = self._server
+        if not isinstance(server, ProxiedAddress):
+            return None
+        rare = self._rare_values()
+        if rare.forwarded is None:
+            rare.forwarded = server.proxies.read(self._parts[7], self.headers)
+        return rare.forwarded
+
     def _rare_values(self) -> _Rare:
         rare = self._rare
         if rare is None:
@@ -156,49 +204,35 @@ class Request:
 class _Rare:
     """What few callbacks ask for; an idle WebSocket's handshake should not have room for it."""
 
-    __slots__ = ("cookies", "environ", "query")
+    __slots__ = ("cookies", "environ", "forwarded", "query")
 
     def __init__(self) -> None:
         self.query: Query | None = None
         self.cookies: dict[str, str] | None = None
         self.environ: dict[str, Any] | None = None
+        self.forwarded: Forwarded | None = None
 
 
-class Query(Mapping[str, str]):
+class Query(Pairs[str]):
     """The decoded query: `query["a"]` is the first value, `get_all("a")` and `pairs` have them all."""
 
-    __slots__ = ("_first", "pairs")
+    __slots__ = ()
 
     def __init__(self, query_string: str) -> None:
-        self.pairs = tuple(parse_qsl(query_string, keep_blank_values=True, errors="replace"))
-        self._first: dict[str, str] = {}
-        for name, value in self.pairs:
-            self._first.setdefault(name, value)
-
-    def get_all(self, name: str) -> list[str]:
-        """Every value of `name`, in order."""
-        return [value for other, value in self.pairs if other == name]
-
-    def __getitem__(self, name: str) -> str:
-        return self._first[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._first)
-
-    def __len__(self) -> int:
-        return len(self._first)
-
-    def __repr__(self) -> str:
-        return f"Query({list(self.pairs)!r})"
+        if query_string.count("&") >= MAX_FIELDS:
+            raise ValueError(f"a query has at most {MAX_FIELDS} fields")
+        super().__init__(parse_qsl(query_string, keep_blank_values=True, errors="replace"))
 
 
 def _parse_cookies(header: str) -> dict[str, str]:
     cookies: dict[str, str] = {}
-    for part in header.split(";"):
-        name, equals, value = part.strip().partition("=")
+    # RFC 6265 §6.1: no browser sends this many. The rest is left out, like whatever else in it isn't a cookie.
+    for part in header.split(";", MAX_FIELDS)[:MAX_FIELDS]:
+        name, equals, value = part.partition("=")
+        name, value = name.strip(" \t"), value.strip(" \t")
         if equals and name:
             quoted = len(value) > 1 and value[0] == value[-1] == '"'
-            cookies.setdefault(name.rstrip(), value[1:-1] if quoted else value.lstrip())
+            cookies.setdefault(name, value[1:-1] if quoted else value)
     return cookies
 
 
@@ -252,13 +286,13 @@ def _build_environ(request: Request) -> dict[str, Any]:
         "SERVER_PORT": "" if isinstance(server, str) else str(server[1]),
         "SERVER_PROTOCOL": f"HTTP/{request.http_version}",
         "REMOTE_ADDR": client if isinstance(client, str) else client[0],
-        "REMOTE_PORT": "" if isinstance(client, str) else str(client[1]),
+        "REMOTE_PORT": "" if isinstance(client, str) or not client[1] else str(client[1]),
         "rook.version": "1.1-0",
-        "rook.url_scheme": "http",
+        "rook.url_scheme": request.scheme,
         "rook.input": body,
         "rook.errors": errors,
         "wsgi.version": (1, 0),
-        "wsgi.url_scheme": "http",
+        "wsgi.url_scheme": request.scheme,
         "wsgi.input": body,
         "wsgi.errors": errors,
         "HEADERS": request.headers,
@@ -269,4 +303,6 @@ def _build_environ(request: Request) -> dict[str, Any]:
         if "_" not in name:
             key = name.upper().replace("-", "_")
             environ[key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key] = request.headers[name]
+    if request.host:
+        environ["HTTP_HOST"] = request.host
     return environ

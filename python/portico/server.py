@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 from portico._core import SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, WANTS_HEAD, WANTS_REQUEST, WANTS_WEBSOCKET
 from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
+from portico.proxies import ProxiedAddress, Proxies, read_proxies
 from portico.pumps.event_loop import running_loop
 from portico.routes import Limits, Route
 from portico.static_paths import (
@@ -73,6 +74,7 @@ class Server:
         callbacks: Callbacks = "auto",
         allowed_origins: Names = None,
         allowed_hosts: Names = None,
+        trusted_proxies: Proxies = None,
         mode: int | None = None,
         replace: bool = False,
         static_paths: StaticPathsLike | None = None,
@@ -90,6 +92,7 @@ class Server:
         if allowed_hosts is None and not _is_loopback(self._address):
             # Behind a public address the Host is whatever the DNS or the proxy says; rebinding attacks aim at loopback.
             self._allowed_hosts = None
+        self._proxies = read_proxies(trusted_proxies)
         self._mode = mode
         self._replace = replace
         # Never changed, only replaced, so that reading takes no lock. Reentrant: a signal handler may change them, too.
@@ -363,8 +366,9 @@ class Server:
             config["files"] = resolve(self._mounts, self._mount_options)
             host, port = self._bind(home, config)
             self._address = host if isinstance(self._address, str) else (host, port)
+            where = self._address if self._proxies is None else ProxiedAddress(self._address, self._proxies)
             # No event of this server can overtake this: they are taken by the thread that runs these lines.
-            home.dispatcher.sites[self._number] = Site(self._routes, self._address, self._end)
+            home.dispatcher.sites[self._number] = Site(self._routes, where, self._end)
             home.settle_in(self._number, self)
             self._home = home
             self._state = "running"

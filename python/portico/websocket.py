@@ -18,6 +18,7 @@ from portico.request import Request
 
 if TYPE_CHECKING:
     from portico._core import Address, Core, RequestParts
+    from portico.proxies import ProxiedAddress
     from portico.routes import Route
 
 MessageListener: TypeAlias = Callable[[bool, "str | bytes"], object]
@@ -55,7 +56,7 @@ class Link:
 
     __slots__ = ("core", "listener", "route", "send", "server", "subprotocol")
 
-    def __init__(self, core: Core, route: Route, server: Address, subprotocol: str | None) -> None:
+    def __init__(self, core: Core, route: Route, server: Address | ProxiedAddress, subprotocol: str | None) -> None:
         self.core = core
         self.send = core.send
         self.route = route

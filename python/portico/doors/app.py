@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from portico.home import Callbacks, current_home, require_idle
+from portico.proxies import Proxies
 from portico.request import Request
-from portico.response import Response, normalise
+from portico.response import Response, read_whole
 from portico.routes import Deflate, Inline, Limits, Route, SlowClient
 from portico.server import Names, Server, list_servers
 from portico.static_paths import StaticPath, static_path
@@ -40,6 +41,7 @@ def start_server(
     callbacks: Callbacks = "auto",
     allowed_origins: Names = None,
     allowed_hosts: Names = None,
+    trusted_proxies: Proxies = None,
     replace: bool = False,
     inline: InlineAnswers | None = None,
     subprotocols: Sequence[str] = (),
@@ -62,6 +64,8 @@ def start_server(
     callbacks: where they run: "loop" (the asyncio loop running in this thread), "service" (inside `service()`,
         `serve()`), "thread" (a thread of the server's own) or "auto", the first of these two that fits.
     allowed_origins, allowed_hosts: names besides the server's own that `Origin` and `Host` may carry; `"*"`: any.
+    trusted_proxies: IP addresses and networks of reverse proxies, or "unix" for whoever comes over a unix socket:
+        whose X-Forwarded-For, -Proto and -Host become `req.client`, `req.scheme` and `req.host`. None: nobody's.
     replace: first stop a server of this process that listens at the same address (for cells that run again).
     inline: answers that never need Python: `{"/path": (content_type, body)}` or `{"/path": Response(…)}`.
     subprotocols: what WebSockets may speak, in the order of preference; `ws.subprotocol` tells what was agreed on.
@@ -85,6 +89,7 @@ def start_server(
         callbacks=callbacks,
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
+        trusted_proxies=trusted_proxies,
         replace=replace,
     )
     return server.start()
@@ -100,6 +105,7 @@ def start_pipe_server(
     callbacks: Callbacks = "auto",
     allowed_origins: Names = None,
     allowed_hosts: Names = None,
+    trusted_proxies: Proxies = None,
     replace: bool = False,
     inline: InlineAnswers | None = None,
     subprotocols: Sequence[str] = (),
@@ -125,6 +131,7 @@ def start_pipe_server(
         callbacks=callbacks,
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
+        trusted_proxies=trusted_proxies,
         mode=_read_mask(mask),
         replace=replace,
     )
@@ -305,12 +312,10 @@ def _read_deflate(deflate: object) -> Deflate | None:
 
 def _read_inline(path: str, answer: tuple[str, bytes | str] | Response) -> Inline:
     if isinstance(answer, Response):
-        status, _, fields, body, _ = normalise(answer)
-    elif isinstance(answer, tuple) and len(answer) == 2:
-        status, _, fields, body, _ = normalise(Response(200, {"Content-Type": answer[0]}, answer[1]))
-    else:
-        raise TypeError(f"inline {path!r}: expected (content_type, body) or a Response, got {type(answer).__name__}")
-    return status, fields, body.encode() if isinstance(body, str) else body
+        return read_whole(answer)
+    if isinstance(answer, tuple) and len(answer) == 2:
+        return read_whole(Response(200, {"Content-Type": answer[0]}, answer[1]))
+    raise TypeError(f"inline {path!r}: expected (content_type, body) or a Response, got {type(answer).__name__}")
 
 
 def _read_name(name: str | os.PathLike[str]) -> str:
