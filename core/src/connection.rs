@@ -26,7 +26,7 @@ pub const READ_PER_TURN_BYTES: usize = 64 * 1024 + wire::ws_frame::MAX_HEADER_BY
 /// Answers beyond this wait until the client has read some.
 pub const CHOKED_BYTES: usize = 64 * 1024;
 /// In the middle of a long message: each read lets its sender go on, and waking it costs as much as many copies.
-pub const READ_MOST_BYTES: usize = 512 * 1024;
+pub const READ_MOST_BYTES: usize = 256 * 1024;
 /// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
 /// and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Millis = 2_000;
@@ -94,6 +94,8 @@ pub struct Connection {
     pub is_dirty: bool,
     /// In the reactor's list of connections that go on without new bytes.
     pub is_runnable: bool,
+    /// Requests wait until it is choked no longer.
+    pub awaits_room: bool,
     stream: Stream,
     /// Received and not used: half a head, or what came while reading was paused.
     input: Vec<u8>,
@@ -129,6 +131,7 @@ impl Connection {
             is_at_end: false,
             is_dirty: false,
             is_runnable: false,
+            awaits_room: false,
             stream,
             input: Vec::new(),
             interest: Interest::READ,
@@ -155,10 +158,10 @@ impl Connection {
     pub fn acknowledged(&self) -> i64 {
         self.outbox.taken() as i64 - self.stream.unacknowledged() as i64
     }
-    /// So much waits for a peer that doesn't read that no more requests of it are answered: a few bytes each would make
-    /// the outbox grow by a page each.
+    /// So much waits for a peer that doesn't read, or for the disk, that no more requests of it are answered: a few bytes
+    /// each would make the outbox grow by a page each.
     pub fn is_choked(&self) -> bool {
-        self.is_blocked() && self.outbox.len() >= CHOKED_BYTES
+        (self.is_blocked() || self.outbox.waits_for_disk()) && self.outbox.len() >= CHOKED_BYTES
     }
     /// Changes while a WebSocket frame goes on arriving, which may be long and holds up the pongs behind it.
     pub fn received_of_frame(&self) -> u64 {
@@ -178,11 +181,7 @@ impl Connection {
     /// The poller reported it.
     pub fn on_ready(&mut self, ready: Ready, buffer: &mut [u8], turn: &mut Turn) {
         if ready.writable {
-            let was_choked = self.is_choked();
             self.flush(turn);
-            if was_choked && !self.is_choked() && self.has_input() {
-                self.make_runnable(turn);
-            }
         }
         if !ready.readable && !ready.hung_up {
             return;
@@ -220,8 +219,8 @@ impl Connection {
             Ok(count) => {
                 self.received += count as u64;
                 self.on_bytes(&mut buffer[..count], turn);
-                if turn.spare.capacity() > 0
-                    && let Some(websocket) = self.websocket()
+                if let Protocol::WebSocket(websocket) = &mut self.protocol
+                    && websocket.is_mid_frame()
                 {
                     websocket.lend(turn.spare);
                 }
@@ -273,6 +272,8 @@ impl Connection {
             return;
         }
         match self.protocol {
+            // The requests before it first; unless it broke, when nobody reads an answer.
+            Protocol::Http(_) if self.is_runnable && self.has_input() && !self.is_detached => {}
             Protocol::Http(_) => self.end_http(turn),
             Protocol::WebSocket(_) if self.is_paused() || self.is_digesting() => {} // its messages first
             Protocol::WebSocket(_) => self.end_websocket(turn),
@@ -367,6 +368,11 @@ impl Connection {
     /// After every step: send, end, and tell poller and timers what is wanted now.
     pub fn settle(&mut self, turn: &mut Turn) {
         self.flush_new(turn);
+        // Here, because any flush may have made room, also one that follows the stop at once.
+        if self.awaits_room && !self.is_choked() {
+            self.awaits_room = false;
+            self.make_runnable(turn);
+        }
         if let Protocol::WebSocket(websocket) = &self.protocol
             && websocket.on_empty.is_needed()
             && self.outbox.is_empty()

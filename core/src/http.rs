@@ -128,7 +128,8 @@ impl Connection {
         if self.outbox.len() >= CHOKED_BYTES && !self.is_blocked() {
             self.flush(turn);
         }
-        if self.is_choked() || self.life != Life::Open {
+        self.awaits_room = self.is_choked();
+        if self.awaits_room || self.life != Life::Open {
             return Step::STOP;
         }
         let limits = &self.settings.limits;

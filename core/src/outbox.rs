@@ -101,6 +101,10 @@ impl Outbox {
     pub fn cost(&self) -> usize {
         self.len + self.droppable * PIECE_COST_BYTES
     }
+    /// What comes next is being read from a disk.
+    pub fn waits_for_disk(&self) -> bool {
+        self.waits_for_disk
+    }
     /// Bytes that the system took, for ever.
     pub fn taken(&self) -> u64 {
         self.taken

@@ -73,7 +73,7 @@ impl Connection {
     pub fn file_found(&mut self, mount: &Mount, entry: &Entry, turn: &mut Turn) {
         let Some(head) = self.looked(turn) else { return };
         self.answer_entry(head, mount, entry, turn);
-        if self.has_input() {
+        if self.has_input() || self.is_at_end {
             self.make_runnable(turn);
         }
     }
@@ -125,7 +125,12 @@ impl Connection {
         let etag = own_tag.map_or(&form.etag, |(_, value)| value);
         let validators = Validators { etag, last_modified: form.last_modified };
         let (if_match, if_none_match) = (values(head, "if-match"), values(head, "if-none-match"));
-        let if_range = only(head, "if-range");
+        // Two of them are no promise about what the client has; as one that can't be read, they get it the whole file.
+        let if_range = match values(head, "if-range")[..] {
+            [] => None,
+            [value] => Some(value),
+            _ => Some(&b""[..]),
+        };
         let conditions = Conditions {
             if_match: &if_match,
             if_none_match: &if_none_match,
@@ -177,11 +182,16 @@ impl Connection {
 
     /// `multipart/byteranges` (§14.6).
     fn answer_parts(&mut self, head: &RequestHead, answer: &FileAnswer, ranges: &[(u64, u64)], turn: &mut Turn) {
-        let Ok(parts) = Multipart::new(&answer.file.content_type, answer.form.meta.length, boundary()) else {
+        let own_type = answer.mount.options.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let content_type = own_type.map_or(&answer.file.content_type, |(_, value)| value);
+        let Ok(parts) = Multipart::new(content_type, answer.form.meta.length, boundary()) else {
             return self.answer_natively(head, 500, &[PLAIN_TEXT], b"500 Internal Server Error\n", turn);
         };
-        let content_type = parts.content_type();
-        let fields = answer.fields(&content_type, None);
+        let multipart = parts.content_type();
+        let mut fields = answer.fields(&multipart, None);
+        // The mount's own type is that of the parts.
+        fields.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
+        fields.push(("Content-Type", &multipart));
         self.append_file_head(head, 206, &fields, Content::Length(parts.total_length(ranges)), turn);
         for &(start, end) in ranges {
             self.outbox.append(|out| out.extend_from_slice(parts.part_head(start, end).as_bytes()));
@@ -199,8 +209,8 @@ impl Connection {
         turn: &mut Turn,
     ) {
         let line = ResponseLine { status, reason: None, version: head.version() };
-        let is_last = self.is_at_end && !self.has_input();
-        match self.append_head(head, &line, fields, content, !is_last, turn) {
+        // Also when the client has closed its half: more requests of it may be here, and the end comes behind them.
+        match self.append_head(head, &line, fields, content, true, turn) {
             Ok(true) => {}
             Ok(false) => self.life = Life::Finishing,
             Err(_) => {

@@ -11,7 +11,7 @@ use crate::timers::Millis;
 use crate::topics::Topic;
 use crate::websocket_send::{Compression, Outcome};
 use std::sync::Arc;
-use wire::error::HttpRefusal;
+use wire::error::{HttpRefusal, WsRefusal};
 use wire::http_head::RequestHead;
 use wire::ws_close::{ABNORMAL, GOING_AWAY, INTERNAL_ERROR, encode_close};
 use wire::ws_deflate::{Agreement, accept_extensions, check_extensions};
@@ -244,8 +244,7 @@ impl Connection {
                 return Step { used, goes_on: false };
             }
             Err(refusal) => {
-                turn.counters.refused += 1;
-                self.close_received(refusal.code, refusal.reason, turn);
+                self.refuse_message(refusal, turn);
                 return Step::STOP;
             }
         };
@@ -262,6 +261,11 @@ impl Connection {
             }
         }
         Step { used, goes_on: true }
+    }
+
+    pub fn refuse_message(&mut self, refusal: WsRefusal, turn: &mut Turn) {
+        turn.counters.refused += 1;
+        self.close_received(refusal.code, refusal.reason, turn);
     }
 
     fn on_message(&mut self, is_text: bool, payload: Payload<'_>, turn: &mut Turn) {

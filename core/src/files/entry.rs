@@ -148,8 +148,8 @@ pub fn look_up(mount: &Mount, path: &RelativePath, how: How, known: Option<&Entr
         Err(error) => return not_opened(error),
     };
     if !found.meta.is_directory {
-        // `/file.txt/` names something in a directory that is none.
-        return if path.is_directory_like() && !path.as_bytes().is_empty() {
+        // `/file.txt/` names something in a directory that is none; but one file may be the whole site.
+        return if path.is_directory_like() && !(path.as_bytes().is_empty() && mount.is_whole_site()) {
             Ok(Entry::NotFound)
         } else {
             file(mount, path.as_bytes(), false, found, how, known)

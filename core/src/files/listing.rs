@@ -4,11 +4,12 @@
 
 use super::mount::Mount;
 use super::root::How;
+use percent_encoding::{NON_ALPHANUMERIC, percent_encode};
 use rustix::fs::{Dir, Mode, OFlags, openat};
 use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use wire::file_path::RelativePath;
+use wire::file_path::{RelativePath, relative_path};
 
 /// A directory with more names is cut: the page would be of no use to anybody.
 const MAX_NAMES: usize = 10_000;
@@ -20,12 +21,13 @@ pub fn page(mount: &Mount, path: &RelativePath, directory: &OwnedFd) -> Option<A
     let mut names: Vec<(bool, String)> = Vec::new();
     for entry in Dir::new(own).ok()?.flatten().take(MAX_NAMES) {
         let name = entry.file_name().to_bytes();
-        let is_hidden = name.first() == Some(&b'.') && !mount.options.allows_dotfiles;
         let Ok(text) = std::str::from_utf8(name) else { continue };
-        if matches!(name, b"." | b"..") || is_hidden {
-            continue;
-        }
         let below = [path.as_bytes(), if path.as_bytes().is_empty() { b"" } else { b"/" }, name].concat();
+        let segments = below.split(|&byte| byte == b'/');
+        let raw: String = segments.map(|segment| format!("/{}", percent_encode(segment, NON_ALPHANUMERIC))).collect();
+        if relative_path(&raw, mount.options.allows_dotfiles).is_err() {
+            continue; // `.` and `..`, dotfiles, and what is never served under its name
+        }
         if let Some(found) = mount.root.as_ref().and_then(|root| root.find(&below, How::Blocking).ok()) {
             names.push((!found.meta.is_directory, text.to_owned()));
         }
@@ -53,5 +55,5 @@ fn escape(text: &str) -> String {
 }
 
 fn encode(name: &str) -> String {
-    percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC).to_string()
+    percent_encode(name.as_bytes(), NON_ALPHANUMERIC).to_string()
 }

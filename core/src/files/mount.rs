@@ -57,6 +57,10 @@ impl Mount {
         self.path.len()
     }
 
+    pub fn is_whole_site(&self) -> bool {
+        self.path == "/"
+    }
+
     /// The name of the one file that is served, if it is one.
     pub fn file_name(&self) -> &[u8] {
         self.root.as_ref().and_then(Root::file_name).unwrap_or_default()
