@@ -1,4 +1,4 @@
-"""The application that the load generators talk to: `python bench/server.py PORT [service|asyncio|uvloop|thread [DIR]]`.
+"""What the load generators talk to: `python bench/server.py PORT [service|asyncio|uvloop|thread [DIR]]`.
 
 `/ws` echoes, `/chat` sends each message to everybody, `/` says hello, `/json` makes a document per request, `/static`
 has the files of DIR, `/busy` holds the interpreter in one C call for `BENCH_HOLD` seconds.
