@@ -111,12 +111,14 @@ def test_static_site_serves_files_beside_an_app() -> None:
             tag = answer.headers["ETag"]
             assert "<title>Static site</title>" in answer.read().decode()
         again = urllib.request.Request(url + "/index.html", headers={"If-None-Match": tag})
-        with pytest.raises(urllib.error.HTTPError, match="304"):
+        with pytest.raises(urllib.error.HTTPError, match="304") as caught:
             urllib.request.urlopen(again, timeout=DEADLINE_S)
+        caught.value.close()
         assert "slept" in get(url + "/api/nap")
         for missing in ("/missing", "/../static_site.py", "/%2e%2e/static_site.py"):
-            with pytest.raises(urllib.error.HTTPError, match=r"40[04]"):
+            with pytest.raises(urllib.error.HTTPError, match=r"40[04]") as caught:
                 get(url + missing)
+            caught.value.close()
         with ThreadPoolExecutor() as pool:  # Python sleeps, and files go on
             nap = pool.submit(get, url + "/api/nap")
             while not nap.done():
