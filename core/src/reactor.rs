@@ -397,7 +397,13 @@ impl Reactor {
     }
 
     pub fn set_mounts(&mut self, number: Number, mounts: Mounts) -> bool {
+        self.forget_files();
         self.sites.get_mut(&number).map(|site| site.mounts = Arc::new(mounts)).is_some()
+    }
+
+    /// A mount is gone: the files kept open for it must pin neither their disk space nor their file system.
+    fn forget_files(&mut self) {
+        self.files = FileCache::default();
     }
 
     /// The disk has found what a connection asked for.
@@ -496,6 +502,9 @@ impl Reactor {
             return;
         };
         site.filed = None;
+        if self.reserve.is_none() {
+            self.reserve = self.poller.reserve(); // somebody else was quicker to take it back
+        }
         if std::mem::take(&mut site.is_resting)
             && let Some(listener) = &site.listener
         {
@@ -543,6 +552,7 @@ impl Reactor {
             site.stops_at = None;
             site.filed = self.timers.file(number, site.filed, None);
             self.staged.push(Event { number, at: self.now, kind: Kind::Stopped });
+            self.forget_files();
         }
     }
 

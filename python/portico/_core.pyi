@@ -271,7 +271,7 @@ class Core:
     def hold(self, number: int, size: int) -> None:
         """The event being handled is not finished when its callback returns (a coroutine goes on); see `release`.
 
-        `size` is the bytes of its message, 0 for other events: they count against `max_inbox_bytes` meanwhile.
+        For messages only; `size` is the message's bytes, which count against `max_inbox_bytes` meanwhile.
         """
 
     def release(self, number: int, size: int) -> None:

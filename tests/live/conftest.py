@@ -53,6 +53,26 @@ class Recorder:
         return calls
 
 
+class Sockets:
+    """An app that keeps its sockets for the test to use, echoes, and writes down what they hear."""
+
+    def __init__(self) -> None:
+        self.recorder = Recorder()
+        self.opened: dict[str, WebSocket] = {}
+
+    def on_ws_open(self, ws: WebSocket) -> None:
+        self.opened[ws.request.uri] = ws
+        self.recorder.on_ws_open(ws)
+
+    def next(self) -> tuple[str, Any]:
+        return self.recorder.next()
+
+    def take(self, target: str = "/") -> WebSocket:
+        """The socket of the one client that there is, waited for."""
+        assert self.next() == ("open", target)
+        return self.opened[target]
+
+
 class Live:
     """A running server, its app, and where to reach it."""
 

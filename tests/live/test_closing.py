@@ -8,7 +8,6 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,6 +32,7 @@ from .wire_client import (
     close_payload,
     frame,
     request,
+    wait_until,
 )
 
 SENDABLE = [1000, 1001, 1002, 1003, *range(1007, 1015), 3000, 3999, 4000, 4999]
@@ -74,14 +74,6 @@ def sockets(shared_sockets: Live) -> Live:
         while not old.empty():
             old.get()
     return shared_sockets
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """What a thread is told while another has the reactor is a guess, and certain a moment later."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.001)
 
 
 def wait_until_empty(live: Live) -> None:

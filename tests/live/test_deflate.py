@@ -18,7 +18,7 @@ import portico
 from portico import Deflate, SendResult
 from portico.websocket import WebSocket
 
-from .conftest import Live, Recorder, Serve
+from .conftest import Live, Recorder, Serve, Sockets
 from .wire_client import (
     BINARY,
     CLOSE,
@@ -44,23 +44,6 @@ TAKEOVER = Deflate(min_bytes=1, context_takeover=True)
 EAGER = Deflate(min_bytes=1)
 RSV1 = 4
 PROSE = ("Compression pays where things repeat, and what people write to each other repeats a lot. " * 100).encode()
-
-
-class Sockets:
-    """An app that keeps its sockets for the test to use and echoes what they hear."""
-
-    def __init__(self) -> None:
-        self.recorder = Recorder()
-        self.opened: dict[str, WebSocket] = {}
-
-    def on_ws_open(self, ws: WebSocket) -> None:
-        self.opened[ws.request.uri] = ws
-        self.recorder.on_ws_open(ws)
-
-    def take(self, target: str = "/") -> WebSocket:
-        """The socket of the one client that there is, waited for."""
-        assert self.recorder.next() == ("open", target)
-        return self.opened[target]
 
 
 def connect(live: Live, *offers: str, target: str = "/") -> WebSocketClient:

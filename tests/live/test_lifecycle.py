@@ -32,7 +32,7 @@ from portico.server import Server
 from portico.websocket import WebSocket
 
 from .conftest import Live, Recorder, Serve
-from .wire_client import DEADLINE_S, TEXT, Client, ask, frame, handshake, request
+from .wire_client import DEADLINE_S, TEXT, Client, ask, frame, handshake, request, wait_until
 
 INLINE = {"/inline": ("text/plain", b"native")}
 QUIET = {"quiet": True, "callbacks": "service"}
@@ -50,14 +50,6 @@ def _nothing_is_left() -> Iterator[None]:
 
 def here(app: Any = lambda req: "x", host: str = "127.0.0.1", port: int = 0, **options: Any) -> Live:
     return Live(portico.start_server(host, port, app, inline=INLINE, **QUIET, **options), app)
-
-
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    """For what another thread or process does; there is no event to wait for."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.001)
 
 
 def in_thread(job: Callable[[], Any]) -> concurrent.futures.Future[Any]:

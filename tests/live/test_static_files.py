@@ -1822,3 +1822,23 @@ def test_a_static_server_has_no_websockets(tmp_path: Path) -> None:
         assert ask(Live(server, None).address, handshake()).status == 404
     finally:
         end(server)
+
+
+@pytest.mark.parametrize("how", ["another mapping", "stop"])
+def test_files_of_a_mount_that_is_gone_are_let_go(serve: Serve, tmp_path: Path, how: str) -> None:
+    """An open descriptor would pin the disk space of a deleted file, and its file system."""
+    path = tmp_path / "large.bin"
+    path.write_bytes(bytes(200_000))
+    live = serve({"static_paths": {"/": tmp_path}})
+    assert live.ask("GET", "/large.bin").body == bytes(200_000)
+
+    def is_held() -> bool:
+        return any(os.path.realpath(link) == str(path) for link in Path("/proc/self/fd").iterdir())
+
+    assert is_held()
+    if how == "stop":
+        live.server.stop()
+        live.server.wait_closed()
+    else:
+        live.server.static_paths.clear()
+    wait_until(lambda: not is_held(), "it is closed")

@@ -32,6 +32,7 @@ from .wire_client import (
     close_payload,
     frame,
     request,
+    wait_until,
 )
 
 
@@ -74,14 +75,6 @@ def join(live: Live) -> Iterator[Callable[..., tuple[WebSocketClient, WebSocket]
 
 
 Join = Callable[..., tuple[WebSocketClient, WebSocket]]
-
-
-def wait_until(is_so: Callable[[], bool]) -> None:
-    """What a thread is told while another has the reactor is a guess, and certain a moment later."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.001)
 
 
 def wait_for_topics(server: Server, expected: dict[str, int]) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import os
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,18 +20,10 @@ from portico.websocket import WebSocket
 
 from .conftest import Live, Serve
 from .process import Program
-from .wire_client import CLOSE, DEADLINE_S, TEXT, WebSocketClient, close_payload, frame, request
+from .wire_client import CLOSE, DEADLINE_S, TEXT, WebSocketClient, close_payload, frame, request, wait_until
 
 PROMPT_S = 2.0  # a watchman that sleeps through its duty is found by a wait this long
 NO_PINGS = Limits(ping_interval_s=None)
-
-
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    """For what another thread does; there is no event to wait for."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not is_so():
-        assert time.monotonic() < deadline, f"never: {what}"
-        time.sleep(0.001)
 
 
 def wait_for_messages(live: Live, count: int) -> None:

@@ -15,7 +15,7 @@ import portico
 from portico import SendResult
 from portico.websocket import WebSocket
 
-from .conftest import Live, Recorder, Serve
+from .conftest import Live, Recorder, Serve, Sockets
 from .wire_client import (
     BINARY,
     CLOSE,
@@ -47,21 +47,6 @@ def check_alive(live: Live) -> None:
         ws.send_text("hello")
         assert ws.receive_text() == "hello"
         assert ws.close() == (1000, "")
-
-
-class Sockets:
-    """An app that keeps its sockets for the test to use, and writes down what they hear."""
-
-    def __init__(self) -> None:
-        self.recorder = Recorder()
-        self.opened: dict[str, WebSocket] = {}
-
-    def on_ws_open(self, ws: WebSocket) -> None:
-        self.opened[ws.request.uri] = ws
-        self.recorder.on_ws_open(ws)
-
-    def next(self) -> tuple[str, Any]:
-        return self.recorder.next()
 
 
 # The handshake

@@ -29,8 +29,11 @@ Address = tuple[str, int] | str
 AnyClient = TypeVar("AnyClient", bound="Client")
 
 
-def wait_until(is_so: Callable[[], bool], what: str) -> None:
-    """For what another thread or process does; there is no event to wait for."""
+def wait_until(is_so: Callable[[], bool], what: str = "what was waited for") -> None:
+    """For what another thread or process does; there is no event to wait for.
+
+    Also for what a thread is told while another has the reactor: that is a guess, and certain a moment later.
+    """
     deadline = time.monotonic() + DEADLINE_S
     while not is_so():
         assert time.monotonic() < deadline, f"never: {what}"
