@@ -14,7 +14,7 @@ use crate::settings::Limits;
 use crate::timers::Millis;
 use crate::websocket::Accepted;
 use std::sync::Arc;
-use wire::error::HttpRefusal;
+use wire::error::{HttpRefusal, error_body};
 use wire::http_body::{BodyFraming, BodyReader};
 use wire::http_head::{Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head};
 use wire::ws_handshake::{Offer, accept_offer};
@@ -34,6 +34,8 @@ pub struct Http {
     /// Of the head that is being read, some bytes are here.
     has_begun: bool,
     is_first: bool,
+    /// The request under way wants no body with its answer.
+    asks_head: bool,
 }
 
 pub enum Phase {
@@ -67,7 +69,14 @@ pub enum Phase {
 
 impl Http {
     pub fn new(now: Millis) -> Http {
-        Http { reader: HeadReader::new(), phase: Phase::Head, since: now, has_begun: false, is_first: true }
+        Http {
+            reader: HeadReader::new(),
+            phase: Phase::Head,
+            since: now,
+            has_begun: false,
+            is_first: true,
+            asks_head: false,
+        }
     }
 
     /// A request is with Python.
@@ -99,6 +108,7 @@ impl Http {
     pub(crate) fn enter(&mut self, phase: Phase, now: Millis) -> Phase {
         self.since = now;
         self.has_begun = false;
+        self.asks_head &= !matches!(phase, Phase::Head);
         std::mem::replace(&mut self.phase, phase)
     }
 
@@ -139,6 +149,7 @@ impl Connection {
             Phase::Head => match http.reader.read_request(input, &limits.head) {
                 Ok(Some((used, head))) => {
                     http.is_first = false;
+                    http.asks_head = head.method() == "HEAD";
                     // Also for answers that stay in this phase: the time for heads is over, that between requests begins.
                     http.has_begun = false;
                     http.since = turn.now;
@@ -146,6 +157,7 @@ impl Connection {
                     Step { used, goes_on: true }
                 }
                 Ok(None) => {
+                    http.asks_head = false;
                     if !http.has_begun {
                         http.has_begun = true;
                         http.since = turn.now;
@@ -153,6 +165,7 @@ impl Connection {
                     Step::STOP
                 }
                 Err(refusal) => {
+                    http.asks_head = false;
                     self.refuse(refusal, &[], turn);
                     Step::STOP
                 }
@@ -186,7 +199,7 @@ impl Connection {
         if let Some(hosts) = &self.settings.allowed_hosts
             && !access::is_host_allowed(head.host(), hosts)
         {
-            let reason = "This server does not answer to that Host; the option allowed_hosts names the ones it does";
+            let reason = "this server does not answer to that Host; the option allowed_hosts names the ones it does";
             return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
         let mounts = Arc::clone(&turn.site.mounts);
@@ -205,7 +218,7 @@ impl Connection {
     pub(crate) fn begin_routed(&mut self, head: Arc<RequestHead>, has_body_bytes: bool, turn: &mut Turn) {
         let routes = Arc::clone(&turn.site.routes);
         let Some((index, route)) = routes.find(head.path()) else {
-            return self.answer_natively(&head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
+            return self.answer_error(&head, 404, "", &[], turn);
         };
         if let Some(inline) = &route.inline {
             return self.answer_inline(&head, inline, turn);
@@ -225,17 +238,15 @@ impl Connection {
 
     fn answer_without_handler(&mut self, head: &RequestHead, wants: Wants, turn: &mut Turn) {
         if wants.has(Wants::WEBSOCKET) {
-            let fields = [PLAIN_TEXT, ("Upgrade", "websocket")];
-            self.answer_natively(head, 426, &fields, b"426 Upgrade Required: this is a WebSocket\n", turn);
+            self.answer_error(head, 426, "this is a WebSocket", &[("Upgrade", "websocket")], turn);
         } else {
-            self.answer_natively(head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
+            self.answer_error(head, 404, "", &[], turn);
         }
     }
 
     fn answer_inline(&mut self, head: &RequestHead, inline: &Inline, turn: &mut Turn) {
         if !matches!(head.method(), "GET" | "HEAD") {
-            let fields = [PLAIN_TEXT, ("Allow", "GET, HEAD")];
-            return self.answer_natively(head, 405, &fields, b"405 Method Not Allowed\n", turn);
+            return self.answer_error(head, 405, "this answers GET and HEAD", &[("Allow", "GET, HEAD")], turn);
         }
         let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         self.answer_natively(head, inline.status, &fields, &inline.body, turn);
@@ -249,7 +260,7 @@ impl Connection {
                 .all(|(_, origin)| access::is_origin_allowed(origin, head.host(), origins))
         {
             let reason =
-                "Pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
+                "pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
             return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
         let protocols = values(head, "sec-websocket-protocol");
@@ -298,7 +309,7 @@ impl Connection {
         match handshake {
             Some(accepted) => self.open_websocket(head, route, *accepted, turn),
             None if !turn.site.routes_want(route, Wants::REQUEST) => {
-                self.answer_natively(&head, 404, &[PLAIN_TEXT], b"404 Not Found\n", turn);
+                self.answer_error(&head, 404, "", &[], turn);
             }
             None => {
                 let has_body_bytes = self.has_input();
@@ -396,6 +407,19 @@ impl Connection {
         }
     }
 
+    /// As `answer_natively`, with the body that every error of ours has. `why` may be empty.
+    pub(crate) fn answer_error(
+        &mut self,
+        head: &RequestHead,
+        status: u16,
+        why: &str,
+        more_fields: &[(&str, &str)],
+        turn: &mut Turn,
+    ) {
+        let fields: Vec<(&str, &str)> = [PLAIN_TEXT].iter().chain(more_fields).copied().collect();
+        self.answer_natively(head, status, &fields, error_body(status, why).as_bytes(), turn);
+    }
+
     fn encode_answer(
         &mut self,
         head: &RequestHead,
@@ -434,12 +458,13 @@ impl Connection {
     /// Answer an error and end the connection: where the next request begins is no longer agreed on.
     pub fn refuse(&mut self, refusal: HttpRefusal, more_fields: &[(&str, &str)], turn: &mut Turn) {
         turn.counters.refused += 1;
-        let body = format!("{} {}\n", refusal.status, refusal.reason);
+        let asks_head = matches!(&self.protocol, Protocol::Http(http) if http.asks_head);
+        let body = error_body(refusal.status, refusal.reason);
         let fields: Vec<(&str, &str)> = [PLAIN_TEXT].iter().chain(more_fields).copied().collect();
         let line = ResponseLine { status: refusal.status, reason: None, version: Version::Http11 };
         let content = Content::Length(body.len() as u64);
         let encoded = self.outbox.append(|out| encode_response_head(out, &line, &fields, content, turn.date, false));
-        if encoded.is_ok() {
+        if encoded.is_ok() && !asks_head {
             self.outbox.append(|out| out.extend_from_slice(body.as_bytes()));
         }
         self.life = Life::Finishing;
@@ -474,16 +499,16 @@ impl Connection {
         match &mut http.phase {
             Phase::Head if !http.has_begun => self.life = Life::Finishing,
             Phase::Head => {
-                let reason = "The request head did not arrive within head_timeout_s";
+                let reason = "the request head did not arrive within head_timeout_s";
                 self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }
             Phase::Body { .. } => {
-                let reason = "The request body stood still for body_timeout_s";
+                let reason = "the request body stood still for body_timeout_s";
                 self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }
             Phase::Streaming(_) => {} // write_timeout_s looks after it
             Phase::Looking { .. } => {
-                let reason = "The disk did not answer within answer_timeout_s";
+                let reason = "the disk did not answer within answer_timeout_s";
                 self.refuse(HttpRefusal { status: 503, reason }, &[], turn);
             }
             Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } => {
@@ -495,7 +520,7 @@ impl Connection {
 
     /// Nobody took the request from the mailbox in time, and now nobody will.
     pub fn answer_overdue(&mut self, turn: &mut Turn) {
-        let reason = "The program that serves this did not get to it within answer_timeout_s";
+        let reason = "the program that serves this did not get to it within answer_timeout_s";
         self.refuse(HttpRefusal { status: 503, reason }, &[], turn);
     }
 

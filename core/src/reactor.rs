@@ -28,7 +28,7 @@ use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use wire::error::HttpRefusal;
+use wire::error::{HttpRefusal, error_body};
 use wire::file_path::RelativePath;
 use wire::http_head::{Content, ResponseLine, Version, encode_response_head};
 
@@ -73,8 +73,8 @@ impl Site {
             is_too_many = *count > most;
         }
         match (is_full, is_too_many) {
-            (true, _) => Some("This server has max_connections connections; try again later"),
-            (_, true) => Some("There are max_connections_per_address connections from here; try again later"),
+            (true, _) => Some("this server has max_connections connections; try again later"),
+            (_, true) => Some("there are max_connections_per_address connections from here; try again later"),
             _ => None,
         }
     }
@@ -460,7 +460,7 @@ impl Reactor {
     fn turn_away(&mut self, number: Number) {
         let Some(reserve) = self.reserve.take() else { return };
         drop(reserve);
-        let body = "503 Service Unavailable: this process has no file descriptor left\n";
+        let body = error_body(503, "this process has no file descriptor left");
         let fields = [PLAIN_TEXT, ("Retry-After", "1")];
         let line = ResponseLine { status: 503, reason: None, version: Version::Http11 };
         let mut answer = Vec::new();

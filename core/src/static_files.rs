@@ -32,23 +32,22 @@ impl Connection {
         }
         if !is_valid(&head, mount) {
             // Before anything else, and whatever falls through: it guards what is here.
-            return self.answer_natively(&head, 403, &[PLAIN_TEXT], b"403 Forbidden\n", turn);
+            return self.answer_error(&head, 403, "", &[], turn);
         }
         let refusal = if !matches!(head.method(), "GET" | "HEAD") {
-            Some((405, "405 Method Not Allowed\n"))
+            Some((405, "a file answers GET and HEAD"))
         } else if !matches!(head.framing(), BodyFraming::Empty | BodyFraming::Length(0)) {
-            Some((400, "400 Bad Request: a request for a file has no body\n"))
+            Some((400, "a request for a file has no body"))
         } else {
             None
         };
-        if let Some((status, text)) = refusal {
-            return self.refuse_file(head, mount, status, text, has_body_bytes, turn);
+        if let Some((status, why)) = refusal {
+            return self.refuse_file(head, mount, status, why, has_body_bytes, turn);
         }
         let path = match relative_path(rest, mount.options.allows_dotfiles) {
             Ok(path) => path,
             Err(PathRefusal::Malformed) => {
-                let text = "400 Bad Request: no such path can be\n";
-                return self.refuse_file(head, mount, 400, text, has_body_bytes, turn);
+                return self.refuse_file(head, mount, 400, "no such path can be", has_body_bytes, turn);
             }
             Err(PathRefusal::NotFound) => return self.answer_entry(head, mount, &Entry::NotFound, turn),
         };
@@ -83,22 +82,21 @@ impl Connection {
         head: Arc<RequestHead>,
         mount: &Mount,
         status: u16,
-        text: &str,
+        why: &str,
         has_body_bytes: bool,
         turn: &mut Turn,
     ) {
         if mount.options.fallthrough {
             return self.begin_routed(head, has_body_bytes, turn);
         }
-        let allow = [PLAIN_TEXT, ("Allow", "GET, HEAD")];
-        let fields = if status == 405 { &allow[..] } else { &allow[..1] };
-        self.answer_natively(&head, status, fields, text.as_bytes(), turn);
+        let fields = if status == 405 { &[("Allow", "GET, HEAD")][..] } else { &[] };
+        self.answer_error(&head, status, why, fields, turn);
     }
 
     fn answer_entry(&mut self, head: Arc<RequestHead>, mount: &Mount, entry: &Entry, turn: &mut Turn) {
         match entry {
             Entry::File(file) if file.is_index && is_hole(turn, head.path()) => {
-                self.refuse_file(head, mount, 404, "404 Not Found\n", false, turn);
+                self.refuse_file(head, mount, 404, "", false, turn);
             }
             Entry::File(file) => self.answer_file(&head, mount, file, turn),
             Entry::Listing(page) => self.answer_natively(&head, 200, &[HTML], page, turn),
@@ -113,9 +111,9 @@ impl Connection {
                     turn,
                 );
             }
-            Entry::NotFound => self.refuse_file(head, mount, 404, "404 Not Found\n", false, turn),
-            Entry::Forbidden => self.refuse_file(head, mount, 403, "403 Forbidden\n", false, turn),
-            Entry::Failed => self.refuse_file(head, mount, 500, "500 Internal Server Error\n", false, turn),
+            Entry::NotFound => self.refuse_file(head, mount, 404, "", false, turn),
+            Entry::Forbidden => self.refuse_file(head, mount, 403, "", false, turn),
+            Entry::Failed => self.refuse_file(head, mount, 500, "", false, turn),
         }
     }
 
@@ -141,7 +139,7 @@ impl Connection {
         let answer = FileAnswer { file, form, coding, mount };
         let verdict = judge(&conditions, &validators, true);
         if verdict == Verdict::PreconditionFailed {
-            return self.answer_natively(head, 412, &[PLAIN_TEXT], b"412 Precondition Failed\n", turn);
+            return self.answer_error(head, 412, "", &[], turn);
         }
         turn.counters.files += 1;
         if verdict == Verdict::NotModified {
@@ -165,8 +163,7 @@ impl Connection {
             }
             Ranges::Unsatisfiable => {
                 let range = unsatisfied_range(length);
-                let fields = [PLAIN_TEXT, ("Content-Range", &range)];
-                self.answer_natively(head, 416, &fields, b"416 Range Not Satisfiable\n", turn);
+                self.answer_error(head, 416, "", &[("Content-Range", &range)], turn);
             }
             Ranges::Some(ranges) => match ranges[..] {
                 [(start, end)] => {
@@ -185,7 +182,7 @@ impl Connection {
         let own_type = answer.mount.options.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let content_type = own_type.map_or(&answer.file.content_type, |(_, value)| value);
         let Ok(parts) = Multipart::new(content_type, answer.form.meta.length, boundary()) else {
-            return self.answer_natively(head, 500, &[PLAIN_TEXT], b"500 Internal Server Error\n", turn);
+            return self.answer_error(head, 500, "", &[], turn);
         };
         let multipart = parts.content_type();
         let mut fields = answer.fields(&multipart, None);

@@ -94,7 +94,7 @@ impl Accepted {
     ) -> Result<Accepted, HttpRefusal> {
         let protocol = choose_protocol(&handshake.protocols, &options.subprotocols).map(str::to_owned);
         if protocol.is_none() && options.requires_subprotocol {
-            let reason = "This WebSocket needs one of its subprotocols; the option subprotocols lists them";
+            let reason = "this WebSocket needs one of its subprotocols; the option subprotocols lists them";
             return Err(HttpRefusal { status: 400, reason });
         }
         let deflate = match &options.deflate {

@@ -6,6 +6,7 @@ attack that worked on another server, it says which.
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from portico.request import Request
 
 from .conftest import Live, Serve
-from .wire_client import DEADLINE_S, Client, handshake, request
+from .wire_client import DEADLINE_S, Client, Reply, handshake, request
 
 START = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 POST = b"POST / HTTP/1.1\r\nHost: localhost\r\n"
@@ -26,8 +27,15 @@ def refuse(live: Live, data: bytes, status: int) -> None:
     """`data` is answered with `status` and the end; the first call that reaches Python is the next connection's."""
     with live.connect() as client:
         client.send(data)
-        assert client.receive_last_reply().status == status
+        check_error(client.receive_last_reply(), status)
     check_next(live)
+
+
+def check_error(reply: Reply, status: int) -> None:
+    """One line of plain text that says what was wrong."""
+    assert reply.status == status
+    assert reply["Content-Type"] == "text/plain; charset=utf-8"
+    assert re.fullmatch(rf"{status} {reply.reason}: \w[^\n]+[^.\n]\n", reply.body.decode()), reply.body
 
 
 def check_next(live: Live) -> None:
@@ -577,3 +585,19 @@ def test_refusal_names_the_option_that_changes_it(small: Live) -> None:
             reply = client.receive_last_reply()
         assert option in reply.body
         assert reply["Content-Type"] == "text/plain; charset=utf-8"
+
+
+def test_refusal_of_head_has_no_body(small: Live) -> None:
+    for data, status in (
+        (b"HEAD / HTTP/1.1\r\nHost: evil.example\r\n\r\n", 403),
+        (b"HEAD / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1001\r\n\r\n", 413),
+    ):
+        with small.connect() as client:
+            client.send(data)
+            reply = client.receive_last_reply("HEAD")  # which also sees that nothing follows
+        assert reply.status == status and int(reply["Content-Length"] or 0) > 20
+    # Nor does it stick: what is wrong with the next request is said.
+    with small.connect() as client:
+        client.send(request("HEAD", "/"), b"GET\r\n")
+        assert client.receive_reply("HEAD").status == 200
+        check_error(client.receive_last_reply(), 400)

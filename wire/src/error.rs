@@ -2,6 +2,8 @@
 //!
 //! Thread: any (pure).
 
+use crate::http_status::reason_phrase;
+
 /// Why a request is refused: the status to answer with, and one sentence for the client and the log.
 /// After any refusal the connection is closed, because the position in the byte stream is no longer
 /// agreed on (RFC 9112 §9.3, §11.2).
@@ -9,8 +11,14 @@
 pub struct HttpRefusal {
     /// 400, 408, 413, 414, 417, 426, 431, 501 or 505.
     pub status: u16,
-    /// What was expected; names the option that changes it, if one does.
+    /// What was expected, without a capital or a full stop; names the option that changes it, if one does.
     pub reason: &'static str,
+}
+
+/// The body of every error that no application answers: one line, `404 Not Found` or `400 Bad Request: why`.
+pub fn error_body(status: u16, why: &str) -> String {
+    let colon = if why.is_empty() { "" } else { ": " };
+    format!("{status} {}{colon}{why}\n", reason_phrase(status))
 }
 
 /// Why a WebSocket connection fails: the close code to send (RFC 6455 §7.4.1) and the reason beside it.
