@@ -16,7 +16,7 @@ import raw
 import portico
 
 CONNECTIONS = 100
-SETTLE_S = 1.0
+SETTLE_S = 2.0
 
 
 def serve(home: str) -> None:
@@ -54,7 +54,7 @@ def measure(home: str, seconds: float) -> dict[str, int]:
         for client in clients:
             client.sendall(b"\x81\x84" + raw.MASK + b"echo")
             raw.receive_until(client, b"echo")
-        time.sleep(SETTLE_S)  # the watchman sees the last traffic off
+        time.sleep(SETTLE_S)  # the watchman sees the last traffic off, and the watch for lateness looks once more
         before = switches(server.process.pid)
         time.sleep(seconds)
         after = switches(server.process.pid)

@@ -172,6 +172,14 @@ def test_at_most_256_callbacks_run_at_once(core: FakeCore) -> None:
     assert [portico.service(0), portico.service(0), portico.service(0)] == [256, 44, 0]
 
 
+def test_service_counts_what_ran_when_a_batch_ends_early(core: FakeCore) -> None:
+    server = start()
+    for _ in range(5):
+        core.request(number_of(server))
+    core.budget = 3
+    assert [portico.service(0), portico.service(0), portico.service(0)] == [3, 2, 0]
+
+
 @pytest.mark.parametrize("where", ["callback", "thread"])
 def test_interrupt_ends_serve(core: FakeCore, where: str) -> None:
     def call(req: Any) -> str:
@@ -481,6 +489,32 @@ def test_exit_waits_for_nobody_longer_than_a_second(cores: list[FakeCore]) -> No
     assert 0.9 < took < 2
     assert all(core.is_shut for core in cores)
     assert [stuck.state, idle.state] == ["stopped", "stopped"]
+
+
+def test_daemon_threads_end_quietly_when_the_process_exits(cores: list[FakeCore]) -> None:
+    came_out: list[BaseException] = []
+
+    def live() -> None:
+        server = start()
+        try:
+            while True:
+                server.service()
+        except BaseException as error:
+            came_out.append(error)
+        for more in (lambda: server.service(0), server.wait_closed, lambda: portico.service(server)):
+            try:
+                more()
+            except BaseException as error:
+                came_out.append(error)
+
+    thread = threading.Thread(target=live, daemon=True)
+    thread.start()
+    while len(portico.list_servers()) < 1:
+        time.sleep(0.001)
+    homes._at_exit()
+    thread.join(DEADLINE_S)
+    assert [type(error) for error in came_out[:1]] == [SystemExit]
+    assert {type(error) for error in came_out[1:]} <= {SystemExit}
 
 
 def test_closed_home_is_replaced(core: FakeCore) -> None:

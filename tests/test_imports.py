@@ -31,10 +31,12 @@ ALLOWED = {
     "portico.response": {"portico.headers", "portico.set_cookie"},
     "portico.static_paths": {"portico.response", "portico.routes"},
     "portico.pull": set(),
+    "portico.lateness": set(),
     "portico.websocket": VALUES | {"portico.pull"},
     "portico.stream": {"portico.pull", "portico.response", "portico._core"},
-    "portico.dispatch": VALUES | {"portico.pull", "portico.websocket", "portico.stream", "portico._core"},
-    "portico.home": {"portico.dispatch", "portico._core"} | PUMPS,
+    "portico.dispatch": VALUES
+    | {"portico.lateness", "portico.pull", "portico.websocket", "portico.stream", "portico._core"},
+    "portico.home": {"portico.dispatch", "portico.lateness", "portico._core"} | PUMPS,
     "portico.server": {
         "portico.home",
         "portico.dispatch",

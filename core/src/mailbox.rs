@@ -125,6 +125,11 @@ impl Mailbox {
         Taken { events, is_woken }
     }
 
+    /// When the event that has waited longest came.
+    pub fn oldest(&self) -> Option<Millis> {
+        self.queue.lock().events.front().map(|event| event.at)
+    }
+
     /// Put events that nobody handled back in front.
     pub fn put_back(&self, mut events: VecDeque<Event>) {
         let mut queue = self.queue.lock();
@@ -208,6 +213,16 @@ mod tests {
         assert!(is_signalled(&mailbox));
         mailbox.take(&mut vec![], 9, false);
         assert!(!is_signalled(&mailbox));
+    }
+
+    #[test]
+    fn the_oldest_is_the_first_that_nobody_took() {
+        let mailbox = Mailbox::new().unwrap();
+        assert_eq!(mailbox.oldest(), None);
+        let taken = mailbox.take(&mut vec![Event { at: 5, ..event(1) }, Event { at: 7, ..event(2) }], 1, false);
+        assert_eq!(mailbox.oldest(), Some(7));
+        mailbox.put_back(taken.events);
+        assert_eq!(mailbox.oldest(), Some(5));
     }
 
     #[test]

@@ -97,12 +97,19 @@ class Batch:
 
     Bytes that callbacks sent to the connection whose events are being handled leave together, soon after its last
     event; what they sent to others leaves when the batch ends. Both leave within milliseconds if Python stays away.
-    Dropping a batch half-way puts the rest back in front.
+    Dropping a batch half-way puts the rest back in front; so does a batch that ends early, because its callbacks have
+    taken 10 ms.
     """
 
     def __iter__(self) -> Iterator[Event]: ...
     def __next__(self) -> Event: ...
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        """How many events are left."""
+
+    @property
+    def ran(self) -> int:
+        """How many events have been handed out."""
+
     @property
     def waited_s(self) -> float:
         """How long the oldest event of this batch had been waiting."""
@@ -125,6 +132,12 @@ class Core:
 
     def fileno(self) -> int:
         """A descriptor that is readable when `take(…, 0)` has something to do; watch it, never read it."""
+
+    def mailbox_fileno(self) -> int:
+        """A descriptor that is readable while events wait that no `take` has found; watch it, never read it."""
+
+    def oldest_s(self) -> float:
+        """How long the oldest event in the mailbox has been waiting; 0.0 if there is none."""
 
     def wake(self) -> None:
         """Make a waiting `take` return, or the next one if none waits."""

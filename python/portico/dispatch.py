@@ -16,6 +16,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portico._core import CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED
+from portico.lateness import LATE_S
 from portico.pull import byte_size, settle
 from portico.request import Request
 from portico.response import FileAnswer, Response, StreamAnswer, normalise
@@ -32,7 +33,6 @@ logger = logging.getLogger("portico")
 Job: TypeAlias = Callable[[], None]
 Future: TypeAlias = "asyncio.Future[Any]"
 
-LATE_S = 1.0
 _PLAIN = [("Content-Type", "text/plain; charset=utf-8")]
 
 
@@ -60,7 +60,7 @@ class Dispatcher:
         self._streams: dict[int, Stream] = {}  # by connection: the answer under way
         self._unfinished: set[Future] = set()  # asyncio itself holds tasks only weakly
         self._queued = 0  # jobs given to `defer` that have not run; a later job must not overtake them
-        self._was_late = False
+        self.was_late = False  # and somebody has been told
         handlers: dict[int, Callable[[int, Any], None]] = {
             HEAD: self._head,
             REQUEST: self._request,
@@ -73,18 +73,30 @@ class Dispatcher:
         self._handlers = handlers
 
     def run(self, batch: Batch) -> int:
-        """Handle every event of `batch`; return how many there were. KeyboardInterrupt and SystemExit pass through."""
+        """Handle the events of `batch`; return how many it gave. KeyboardInterrupt and SystemExit pass through."""
         try:
-            ran = len(batch)
-            if ran:
-                if batch.waited_s > LATE_S and not self._was_late:
-                    self._warn_late(batch.waited_s)
-                self._handle(batch)
-            return ran
+            if not len(batch):
+                return 0
+            if not self.was_late and batch.waited_s > LATE_S:
+                self.warn_late(batch.waited_s)
+            self._handle(batch)
+            return batch.ran
         finally:
             # A traceback that somebody keeps (the prompt does) keeps this frame. The batch must not live that long:
             # the events it still holds go back to the mailbox only when it is dropped.
             del batch
+
+    def warn_late(self, waited_s: float) -> None:
+        """Tell, once, that events wait for longer than a thread should need. Any thread."""
+        if self.was_late:
+            return
+        self.was_late = True
+        logger.warning(
+            "events have waited %.1f s for their callbacks. These run when the thread that started the server is idle "
+            "in a running asyncio loop, or inside portico.service(), server.serve() or run_server(); "
+            "callbacks='thread' runs them on a thread of their own",
+            waited_s,
+        )
 
     def close(self) -> None:
         """No batch will come any more."""
@@ -390,14 +402,6 @@ class Dispatcher:
     def _finish(self, finish: Callable[[Future], None], future: Future) -> None:
         self._unfinished.discard(future)
         finish(future)
-
-    def _warn_late(self, waited_s: float) -> None:
-        self._was_late = True
-        logger.warning(
-            "events waited %.1f s for this thread. Callbacks run when it is idle in a running asyncio loop, or inside "
-            "portico.service(), server.serve() or run_server(); callbacks='thread' runs them on a thread of their own",
-            waited_s,
-        )
 
 
 class _Opening:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from portico.dispatch import Dispatcher, Future, Job
+from portico.lateness import LateWatch
 from portico.pumps import blocking
 from portico.pumps.event_loop import EventLoopPump, as_future, running_loop
 from portico.pumps.private_loop import PrivateLoop
@@ -68,6 +69,8 @@ class Home:
         self._serving = 0  # how many `serve` and `service` calls are under way; `interrupt` looks for them
         self._interrupted = False
         self._is_woken = False
+        self._is_watched = False  # whether somebody notices that nobody services
+        self._is_exiting = False
         self._gates: set[threading.Event] = set()
         _watch_process(self)
 
@@ -130,6 +133,9 @@ class Home:
         self._serving += 1
         try:
             return blocking.service(self, timeout, self._is_interrupted)
+        except RuntimeError:
+            self._end_with_the_process()
+            raise
         finally:
             self._serving -= 1
             self._interrupted = False
@@ -236,8 +242,18 @@ class Home:
     def _is_interrupted(self) -> bool:
         return self._interrupted
 
+    def _end_with_the_process(self) -> None:
+        """End this thread, if its home was closed because the process exits. Raises: SystemExit.
+
+        Only daemon threads are left then. They are about to be frozen anyway, and an error that says so would be a
+        traceback from nowhere.
+        """
+        if self._is_exiting and not self.is_alive and threading.current_thread() is not threading.main_thread():
+            raise SystemExit
+
     def _require_turn(self, what: str) -> None:
         if not self.is_alive:
+            self._end_with_the_process()
             raise RuntimeError(f"{what}: this home has ended, with its last server, its process, or in a fork")
         if not self.is_here:
             raise RuntimeError(
@@ -274,18 +290,22 @@ class Home:
     def settle_in(self, number: int, resident: Resident) -> None:
         """A server has started."""
         self.residents[number] = resident
+        if not self.dispatcher.was_late and not self._is_watched and self._choice != "thread":
+            self._is_watched = True
+            _late_watch.watch(self.core, self.dispatcher.warn_late)
 
     def move_out(self, number: int) -> None:
         """A server's last connection has ended."""
         self.residents.pop(number, None)
         if self.residents:
             return
+        self._forget_lateness()
         if self._pump is not None:
             self._pump.close()
             self._pump = None
         if self._choice != "thread":
             self._choice = "auto"
-            if not self._private.is_needed:
+            if not self._private.is_pending:
                 self._private.close()
 
     def perform(self, job: Callable[[], T]) -> T:
@@ -295,7 +315,11 @@ class Home:
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._submitted.append((job, future))
         self.wake()
-        return future.result()
+        try:
+            return future.result()
+        except RuntimeError:
+            self._end_with_the_process()
+            raise
 
     def _perform_submitted(self) -> None:
         job, future = self._submitted.popleft()
@@ -306,11 +330,13 @@ class Home:
 
     # The end
 
-    def close(self) -> None:
-        """Cut every connection and give everything back. Idempotent."""
+    def close(self, *, is_exit: bool = False) -> None:
+        """Cut every connection and give everything back. Idempotent. `is_exit`: because the process exits."""
         if not self.is_alive:
             return
+        self._is_exiting = is_exit
         self.is_alive = False
+        self._forget_lateness()
         if self._pump is not None:
             self._pump.close()
         if self.thread is threading.current_thread() and running_loop() is None:
@@ -324,6 +350,7 @@ class Home:
         """After a fork, in the child: nothing here works any more, and nobody is told."""
         self.is_alive = False
         self.is_busy = False
+        self._is_watched = False
         # Loops share their epoll with the parent: closing one here would unregister the parent's descriptors there.
         _leaked.append(self._private)
         self._private = PrivateLoop()
@@ -333,6 +360,11 @@ class Home:
         self._deferred.clear()
         self.core.after_fork_in_child()
         self._evict(in_child=True)
+
+    def _forget_lateness(self) -> None:
+        if self._is_watched:
+            self._is_watched = False
+            _late_watch.forget(self.core)
 
     def _evict(self, in_child: bool) -> None:
         residents = list(self.residents.values())
@@ -377,6 +409,7 @@ _local = threading.local()
 _homes: weakref.WeakSet[Home] = weakref.WeakSet()
 _watch_lock = threading.Lock()
 _is_watching = False
+_late_watch = LateWatch()
 _forking: list[Home] = []
 _leaked: list[PrivateLoop] = []
 
@@ -434,6 +467,7 @@ def _after_in_parent() -> None:
 
 
 def _after_in_child() -> None:
+    _late_watch.die_in_child()
     for home in _forking:
         home.die_in_child()
     _forking.clear()
@@ -449,4 +483,4 @@ def _at_exit() -> None:
     for home in threads:
         home.thread.join(max(0.0, deadline - time.monotonic()))
     for other in list(_homes):
-        other.close()
+        other.close(is_exit=True)

@@ -47,14 +47,16 @@ class FakeBatch:
 
     def __init__(self, core: FakeCore, size: int) -> None:
         self._core, self._left, self.waited_s = core, size, core.waited_s
+        self.ran = 0
 
     def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
-        if not self._left:
+        if not self._left or self.ran == self._core.budget:
             raise StopIteration
         self._left -= 1
+        self.ran += 1
         return self._core.next_event()
 
     def __len__(self) -> int:
@@ -81,6 +83,7 @@ class FakeCore:
         self.files: dict[int, list[Any]] = {}  # listening server → its static paths
         self.files_error: Exception | None = None
         self.waited_s = 0.0
+        self.budget: int | None = None  # how many events a batch gives before it ends early
         self.is_shut = False
         self._events: deque[tuple[int, int, Any]] = deque()
         self._is_woken = False
@@ -146,11 +149,11 @@ class FakeCore:
             return event
 
     def take(self, max_events: int, timeout: float | None) -> FakeBatch:
-        if self.is_shut:
-            raise RuntimeError("the core is shut down")
         with self._changed:
             if timeout != 0:
                 self._changed.wait_for(lambda: self._events or self._is_woken or self.is_shut, timeout)
+            if self.is_shut:
+                raise RuntimeError("the core is shut down")
             if self._is_woken:
                 self._is_woken = False
                 os.read(self._readable, 1)
@@ -158,6 +161,12 @@ class FakeCore:
 
     def fileno(self) -> int:
         return self._readable
+
+    def mailbox_fileno(self) -> int:
+        return self._readable
+
+    def oldest_s(self) -> float:
+        return self.waited_s if self._events else 0.0
 
     def wake(self) -> None:
         with self._changed:

@@ -622,6 +622,53 @@ def test_service_returns_how_many_ran() -> None:
     live.server.stop()
 
 
+def test_slow_callbacks_share_the_thread_with_who_called_service() -> None:
+    """A batch ends when its callbacks have taken their time, however many events wait."""
+
+    def call(req: Request) -> str:
+        time.sleep(0.02)
+        return "x"
+
+    live = here(call)
+    before = live.server.stats()["requests"]
+    with ExitStack() as stack:
+        clients = [stack.enter_context(live.connect()) for _ in range(40)]
+        for client in clients:
+            client.send(request())
+        wait_until(lambda: live.server.stats()["requests"] == before + 40, "forty requests in the mailbox")
+        ran = []
+        while sum(ran) < 40:
+            ran.append(live.server.service(0))
+        assert max(ran) < 10
+        assert [client.receive_reply().body for client in clients] == [b"x"] * 40
+    live.server.stop()
+
+
+def test_slow_messages_of_one_client_do_not_keep_a_loop() -> None:
+    got: list[Any] = []
+
+    def on_ws_open(ws: WebSocket) -> None:
+        @ws.on_message
+        def on_message(binary: bool, message: str | bytes) -> None:
+            got.append(message)
+            time.sleep(0.02)
+
+    async def main() -> None:
+        live = Live(portico.start_server("127.0.0.1", 0, {"on_ws_open": on_ws_open}, True, callbacks="loop"), None)
+        most = had = 0
+        with live.open() as client:
+            client.send_text(*(str(number) for number in range(40)))
+            while len(got) < 40:
+                await asyncio.sleep(0)
+                most, had = max(most, len(got) - had), len(got)
+        assert most < 10
+        assert got == [str(number) for number in range(40)]
+        live.server.stop()
+        await live.server.wait_closed()
+
+    asyncio.run(main())
+
+
 def test_service_does_not_nest() -> None:
     caught: list[str] = []
 

@@ -408,7 +408,11 @@ def switches(pid: int) -> dict[str, int]:
 
 
 def is_asleep(pid: int) -> bool:
-    """Nobody has woken up for a while: the watchman sees the last traffic off with a few looks at the clock."""
+    """Nobody has woken up for a while.
+
+    The watchman sees the last traffic off with a few looks at the clock; the watch for lateness, if that woke it, looks
+    again a second later.
+    """
     before = switches(pid)
-    time.sleep(0.1)
+    time.sleep(1.1)
     return switches(pid) == before

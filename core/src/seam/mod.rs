@@ -23,11 +23,12 @@ use arguments::{
 };
 use batch::Batch;
 use parking_lot::Mutex;
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyImportError, PyRuntimeError, PyValueError};
+use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
 use pyo3::types::PyDict;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -109,6 +110,14 @@ impl Core {
 
     fn fileno(&self) -> i32 {
         self.engine.descriptor()
+    }
+
+    fn mailbox_fileno(&self) -> i32 {
+        self.engine.mailbox.descriptor().as_raw_fd()
+    }
+
+    fn oldest_s(&self) -> f64 {
+        self.engine.mailbox.oldest().map_or(0.0, |at| self.engine.age(at).as_secs_f64())
     }
 
     fn wake(&self) {
@@ -623,6 +632,11 @@ impl Outcomes for u8 {
 // Free-threaded builds turn the interpreter lock on for this module until a thread storm has passed there.
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // Types, interned names and exit hooks belong to one interpreter; PyO3's multi-phase modules do not check it.
+    // SAFETY: attached to an interpreter.
+    if unsafe { ffi::PyInterpreterState_Get() != ffi::PyInterpreterState_Main() } {
+        return Err(PyImportError::new_err("portico runs in the main interpreter only, and this is a subinterpreter"));
+    }
     module.add_class::<Core>()?;
     module.add_class::<Batch>()?;
     for (name, value) in [

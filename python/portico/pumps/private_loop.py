@@ -24,6 +24,11 @@ class PrivateLoop:
         """Whether anything started here has not been accounted for."""
         return bool(self._pending or self._finished)
 
+    @property
+    def is_pending(self) -> bool:
+        """Whether anything started here still runs."""
+        return bool(self._pending)
+
     def spawn(self, awaitable: object) -> asyncio.Future[Any]:
         """Start `awaitable`; it takes its first step in the next `step` or `wait`."""
         if self.loop is None:
@@ -72,7 +77,6 @@ class PrivateLoop:
         loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
         self._pending.clear()
-        self._finished = 0
 
     def _finish(self, future: asyncio.Future[Any]) -> None:
         self._pending.discard(future)
