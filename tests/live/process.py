@@ -21,6 +21,7 @@ from types import TracebackType
 from .wire_client import Address
 
 DEADLINE_S = 5.0
+EXIT_S = 1.0  # a process with a server may take no longer to end
 
 PRELUDE = """
 import asyncio, ctypes, os, signal, sys, threading, time
@@ -154,6 +155,13 @@ class Program:
         self._errors.seek(0)
         return self._errors.read().decode()
 
+    def wait_for_error(self, text: str) -> None:
+        """Until it has said this on stderr."""
+        deadline = time.monotonic() + DEADLINE_S
+        while text not in self.errors():
+            assert time.monotonic() < deadline, f"{text!r} is not in {self.errors()!r}"
+            time.sleep(0.01)
+
     def _read(self, deadline: float) -> bool:
         stdout = self.process.stdout
         assert stdout is not None
@@ -162,3 +170,20 @@ class Program:
         data = os.read(stdout.fileno(), 1 << 16)
         self._buffer += data
         return bool(data)
+
+
+def check_quiet(ending: Ending, code: int = 0, errors: str = "") -> None:
+    assert (ending.code, ending.errors) == (code, errors)
+    assert ending.seconds < patience_s()
+
+
+def check_one_traceback(ending: Ending, code: int, last: str) -> None:
+    assert ending.code == code
+    assert ending.errors.count("Traceback (most recent call last)") == 1, ending.errors
+    assert ending.errors.strip().splitlines()[-1].startswith(last), ending.errors
+    assert ending.seconds < patience_s()
+
+
+def patience_s() -> float:
+    """A second, on a machine that has a processor for us."""
+    return EXIT_S * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -11,10 +11,9 @@ from textwrap import dedent
 
 import pytest
 
-from .process import DEADLINE_S, Ending, Program
+from .process import DEADLINE_S, Program, check_one_traceback, check_quiet, patience_s
 from .wire_client import Address, Client, WebSocketClient, ask, request
 
-EXIT_S = 1.0
 HOMES = ["service", "asyncio", "thread"]
 
 # `begin` starts a server in `home` and runs `inside` while it is up; then the program goes on behind it.
@@ -77,18 +76,6 @@ def is_refused(address: Address) -> bool:
         return probe.connect_ex(address) != 0
 
 
-def check_quiet(ending: Ending, code: int = 0, errors: str = "") -> None:
-    assert (ending.code, ending.errors) == (code, errors)
-    assert ending.seconds < EXIT_S
-
-
-def check_one_traceback(ending: Ending, code: int, last: str) -> None:
-    assert ending.code == code
-    assert ending.errors.count("Traceback (most recent call last)") == 1, ending.errors
-    assert ending.errors.strip().splitlines()[-1].startswith(last), ending.errors
-    assert ending.seconds < EXIT_S
-
-
 # The end of the program
 
 
@@ -148,7 +135,7 @@ def test_exit_while_the_servers_own_thread_is_busy(target: str) -> None:
             program.tell("end")
             ending = program.end()
             assert (ending.code, ending.errors) == (0, "")
-            assert ending.seconds < EXIT_S + 1  # the exit hook grants that thread a second
+            assert ending.seconds < patience_s() + 1  # the exit hook grants that thread a second
 
 
 @pytest.mark.parametrize("home", HOMES)
@@ -198,7 +185,7 @@ def test_ctrl_c_in_the_main_program(home: str) -> None:
             program.send_signal(signal.SIGINT)
             ending = program.end()
             assert ending.code == -signal.SIGINT
-            assert ending.seconds < EXIT_S
+            assert ending.seconds < patience_s()
             assert ending.errors.strip().endswith("KeyboardInterrupt")
             client.receive_rest()
 
