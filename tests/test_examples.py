@@ -43,7 +43,7 @@ def get(url: str) -> str:
         return answer.read().decode()
 
 
-@pytest.mark.parametrize("name", ["script_echo.py", "asyncio_echo.py"])
+@pytest.mark.parametrize("name", ["script_echo.py", "asyncio_echo.py", "trio_echo.py"])
 def test_echo_answers_requests_and_messages_until_ctrl_c(name: str) -> None:
     with running(name) as (url, process):
         assert "/some/path" in get(url + "/some/path")

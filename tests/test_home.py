@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import gc
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from typing import Any
 
 import pytest
+import uvloop
 
 import portico
 from portico import home as homes
@@ -397,6 +399,31 @@ def test_loop_that_ends_answers_what_it_cancels(core: FakeCore) -> None:
 
     asyncio.run(main())
     assert core.said("respond")[0][1] == 503
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_callbacks_in_a_loop_run_in_the_context_of_the_latest_start(core: FakeCore, run: Any) -> None:
+    cell: contextvars.ContextVar[str] = contextvars.ContextVar("cell", default="none")
+    found: list[str] = []
+
+    async def execute(number: str) -> portico.Server:
+        cell.set(number)
+        return start(lambda req: found.append(cell.get()))
+
+    async def main() -> None:
+        first = await asyncio.create_task(execute("first"))
+        core.request(number_of(first))
+        await wait_for(lambda: len(found) == 1)
+        await asyncio.create_task(execute("second"))
+        core.request(number_of(first))
+        await wait_for(lambda: len(found) == 2)
+
+    async def wait_for(condition: Any) -> None:
+        while not condition():
+            await asyncio.sleep(0.001)
+
+    run(main())
+    assert found == ["first", "second"]
 
 
 def test_conflicting_pumps_are_refused(core: FakeCore) -> None:

@@ -18,7 +18,13 @@ VALUES = {
     "portico.response",
     "portico.static_paths",
 }
-PUMPS = {"portico.pumps", "portico.pumps.blocking", "portico.pumps.event_loop", "portico.pumps.private_loop"}
+PUMPS = {
+    "portico.pumps",
+    "portico.pumps.blocking",
+    "portico.pumps.descriptor",
+    "portico.pumps.event_loop",
+    "portico.pumps.private_loop",
+}
 SERVER = VALUES | {"portico.websocket", "portico.home", "portico.server"}
 ALLOWED = {
     "portico.headers": set(),

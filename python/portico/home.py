@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, ge
 from portico.dispatch import Dispatcher, Future, Job
 from portico.lateness import LateWatch
 from portico.pumps import blocking
+from portico.pumps.descriptor import Descriptor
 from portico.pumps.event_loop import EventLoopPump, as_future, running_loop
 from portico.pumps.private_loop import PrivateLoop
 
@@ -64,6 +65,7 @@ class Home:
         self._choice: Callbacks = "auto"
         self._pump: EventLoopPump | None = None
         self._private = PrivateLoop()
+        self._descriptor: Descriptor | None = None  # made when somebody else's loop watches this home
         self._deferred: deque[Job] = deque()
         self._submitted: deque[tuple[Callable[[], Any], concurrent.futures.Future[Any]]] = deque()
         self._serving = 0  # how many `serve` and `service` calls are under way; `interrupt` looks for them
@@ -121,8 +123,16 @@ class Home:
     # Running callbacks
 
     def fileno(self) -> int:
-        """A descriptor that is readable when callbacks are due. Any thread."""
+        """A descriptor that is readable when there are events. Any thread."""
         return self.core.fileno()
+
+    def watched_fileno(self) -> int:
+        """The same for a loop that isn't ours: also readable when coroutine handlers can go on."""
+        if self._descriptor is None:
+            self._descriptor = Descriptor(self.core.fileno())
+            if self._private.is_needed:
+                self._descriptor.arm(self._private.fileno(), 0)
+        return self._descriptor.fileno()
 
     def service(self, timeout: float | None) -> int:
         """Run callbacks until some ran or time is up; return how many. Raises: RuntimeError if it is not our turn."""
@@ -189,7 +199,17 @@ class Home:
             ran = self._run_batch(timeout)
         while self._submitted:
             self._perform_submitted()
+        if self._descriptor is not None:
+            self._arm(self._descriptor)
         return ran
+
+    def _arm(self, descriptor: Descriptor) -> None:
+        """Say when the coroutines need the next turn. In a running loop they can't get one."""
+        if not self._private.is_needed or running_loop() is not None:
+            descriptor.disarm()
+            return
+        descriptor.arm(self._private.fileno(), 0)  # for when the next line raises
+        descriptor.arm(self._private.fileno(), self._run_private(self._private.patience_s))
 
     def _run_batch(self, timeout: float | None) -> int:
         # Busy while it waits, too: signal handlers run there, and what they call must not wait again. The batch is
@@ -223,10 +243,10 @@ class Home:
             for _ in range(len(self._deferred)):
                 self._run_deferred()
 
-    def _run_private(self, run: Job) -> None:
+    def _run_private(self, run: Callable[[], T]) -> T:
         self.is_busy = True
         try:
-            run()
+            return run()
         finally:
             self.is_busy = False
 
@@ -269,7 +289,10 @@ class Home:
         """Start an awaitable on this thread's running loop, or on the private one."""
         loop = running_loop()
         if loop is None or loop is self._private.loop:
-            return self._private.spawn(awaitable)
+            future = self._private.spawn(awaitable)
+            if self._descriptor is not None:
+                self._descriptor.arm(self._private.fileno(), 0)
+            return future
         return as_future(awaitable, loop)
 
     def defer(self, job: Job) -> None:
@@ -293,6 +316,8 @@ class Home:
         if not self.dispatcher.was_late and not self._is_watched and self._choice != "thread":
             self._is_watched = True
             _late_watch.watch(self.core, self.dispatcher.warn_late)
+        if self._pump is not None and self._pump.loop is running_loop():
+            self._pump.renew()
 
     def move_out(self, number: int) -> None:
         """A server's last connection has ended."""
@@ -306,7 +331,7 @@ class Home:
         if self._choice != "thread":
             self._choice = "auto"
             if not self._private.is_pending:
-                self._private.close()
+                self._close_private()
 
     def perform(self, job: Callable[[], T]) -> T:
         """Run `job` on the home thread and return its result. Any thread."""
@@ -340,11 +365,19 @@ class Home:
         if self._pump is not None:
             self._pump.close()
         if self.thread is threading.current_thread() and running_loop() is None:
-            self._private.close()
+            self._close_private()
+        if self._descriptor is not None:
+            self._descriptor.close()
+            self._descriptor = None
         self.core.shutdown()
         while self._submitted:
             self._submitted.popleft()[1].set_exception(RuntimeError(f"{self!r} has ended"))
         self._evict(in_child=False)
+
+    def _close_private(self) -> None:
+        if self._descriptor is not None:
+            self._descriptor.disarm()
+        self._private.close()
 
     def die_in_child(self) -> None:
         """After a fork, in the child: nothing here works any more, and nobody is told."""
@@ -354,6 +387,9 @@ class Home:
         # Loops share their epoll with the parent: closing one here would unregister the parent's descriptors there.
         _leaked.append(self._private)
         self._private = PrivateLoop()
+        if self._descriptor is not None:
+            self._descriptor.close()
+            self._descriptor = None
         if self._pump is not None:
             self._pump.abandon()
             self._pump = None

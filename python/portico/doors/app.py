@@ -214,10 +214,13 @@ def service(server: Server | float | None = None, timeout: float | None = None) 
 
 
 def fileno() -> int:
-    """This thread's descriptor: readable when `service(timeout=0)` has something to do. Watch it with any loop."""
+    """This thread's descriptor: readable when `service(0)` has something to do. Watch it with any loop, never read it.
+
+    It stays the same for as long as this thread lives, whatever starts and stops meanwhile.
+    """
     home = current_home()
     home.touch()
-    return home.fileno()
+    return home.watched_fileno()
 
 
 def build_server(

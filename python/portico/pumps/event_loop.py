@@ -39,6 +39,10 @@ class EventLoopPump:
         self._is_abandoned = False
         self._watch()
 
+    def renew(self) -> None:
+        """Run callbacks in the caller's context from now on: in Jupyter it decides below which cell output appears."""
+        self._watch()
+
     def abandon(self) -> None:
         """In a forked child, whose loop has its epoll set in common with the parent's: never touch either again."""
         self._is_abandoned = True

@@ -6,6 +6,8 @@ Plain callbacks run outside it, so they may call `asyncio.run` themselves. Threa
 from __future__ import annotations
 
 import asyncio
+import selectors
+from collections.abc import Callable
 from typing import Any
 
 from portico.pumps.event_loop import as_future
@@ -16,6 +18,7 @@ class PrivateLoop:
 
     def __init__(self) -> None:
         self.loop: asyncio.AbstractEventLoop | None = None
+        self._selector: _Selector | None = None
         self._pending: set[asyncio.Future[Any]] = set()
         self._finished = 0
 
@@ -32,7 +35,9 @@ class PrivateLoop:
     def spawn(self, awaitable: object) -> asyncio.Future[Any]:
         """Start `awaitable`; it takes its first step in the next `step` or `wait`."""
         if self.loop is None:
-            self.loop = asyncio.new_event_loop()
+            # Not what a loop policy would make: policies are deprecated, and may name the loop of a GUI.
+            self._selector = _Selector()
+            self.loop = asyncio.SelectorEventLoop(self._selector)
         future = as_future(awaitable, self.loop)
         self._pending.add(future)
         future.add_done_callback(self._finish)
@@ -43,6 +48,22 @@ class PrivateLoop:
         if self.loop is not None:
             self.loop.call_soon(self.loop.stop)
             self.loop.run_forever()
+
+    def fileno(self) -> int:
+        """Readable when something that a coroutine waits for has come. -1: there is no loop."""
+        return -1 if self._selector is None else self._selector.fileno()
+
+    def patience_s(self) -> float | None:
+        """As `step`, and tell when the next one has something to do: in so many seconds; None: not by itself."""
+        loop, selector = self.loop, self._selector
+        if loop is None or selector is None:
+            return None
+        selector.on_select = loop.stop
+        try:
+            loop.run_forever()
+        finally:
+            selector.on_select = None
+        return selector.patience_s
 
     def wait(self, fileno: int, timeout: float | None) -> None:
         """Run until `fileno` is readable, something finished, or `timeout` seconds have passed."""
@@ -65,7 +86,7 @@ class PrivateLoop:
 
     def close(self) -> None:
         """Cancel what is pending and close the loop. Idempotent."""
-        loop, self.loop = self.loop, None
+        loop, self.loop, self._selector = self.loop, None, None
         if loop is None or loop.is_running():
             return
         for future in self._pending:
@@ -83,3 +104,20 @@ class PrivateLoop:
         self._finished += 1
         if self.loop is not None:
             self.loop.stop()
+
+
+class _Selector(selectors.DefaultSelector):
+    """While it has an `on_select`, it doesn't wait, but writes down for how long it was asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_select: Callable[[], None] | None = None
+        self.patience_s: float | None = 0.0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.on_select is None:
+            return super().select(timeout)
+        self.on_select()
+        ready = super().select(0)
+        self.patience_s = 0.0 if ready else timeout
+        return ready
