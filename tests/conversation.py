@@ -17,7 +17,7 @@ SITE = 1000
 def serve(**route: Any) -> Home:
     """Make one route the whole server; return this thread's home."""
     home = current_home()
-    home.dispatcher.sites[SITE] = Site([Route(prefix=True, **route)], ("127.0.0.1", 80), lambda: None)
+    home.dispatcher.sites[SITE] = Site({0: Route(prefix=True, **route)}, ("127.0.0.1", 80), lambda: None)
     return home
 
 

@@ -119,11 +119,11 @@ def test_missing_call_is_404_and_websocket_only_is_left_to_native(core: FakeCore
     core.request(number_of(headers_only))
     assert answers(core) == [(404, b"404 Not Found\n")]
     server = start({"on_ws_open": print})
-    assert core.configs[number_of(server)]["routes"] == [("/", True, 4, None, None)]
+    assert core.configs[number_of(server)]["routes"] == [(0, "/", True, (), 4, None, None)]
 
 
 def test_call_only_wants_no_handshakes_and_no_heads(core: FakeCore) -> None:
-    assert core.configs[number_of(start(Hello()))]["routes"] == [("/", True, 2, None, None)]
+    assert core.configs[number_of(start(Hello()))]["routes"] == [(0, "/", True, (), 2, None, None)]
 
 
 def test_on_headers_guards(core: FakeCore) -> None:
@@ -165,7 +165,7 @@ WEBSOCKETS_SPEC = (("chat.v2", "chat"), True, (1, 12, 0, True), 2)
 )
 def test_websocket_options_reach_the_apps_route_only(core: FakeCore, options: Any, spec: Any) -> None:
     server = start({"on_ws_open": print}, inline={"/x": ("text/plain", "x")}, **options)
-    assert [route[4] for route in core.configs[number_of(server)]["routes"]] == [spec, None]
+    assert [route[6] for route in core.configs[number_of(server)]["routes"]] == [spec, None]
 
 
 def test_every_way_to_start_takes_websocket_options(core: FakeCore, tmp_path: Path) -> None:
@@ -180,7 +180,9 @@ def test_every_way_to_start_takes_websocket_options(core: FakeCore, tmp_path: Pa
 
     core.listen = interrupt  # type: ignore[method-assign]
     portico.run_server("::1", 0, {"on_ws_open": lambda ws: portico.interrupt()}, quiet=True, **WEBSOCKETS)
-    assert [config["routes"] for config in core.configs.values()] == [[("/", True, 4, None, WEBSOCKETS_SPEC)]] * 2
+    assert [config["routes"] for config in core.configs.values()] == [
+        [(0, "/", True, (), 4, None, WEBSOCKETS_SPEC)]
+    ] * 2
 
 
 @pytest.mark.parametrize(
@@ -215,9 +217,9 @@ def test_inline_answers_become_native_routes(core: FakeCore) -> None:
     }
     server = start(Hello(), inline=inline)
     assert core.configs[number_of(server)]["routes"][1:] == [
-        ("/", False, 0, (200, [("Content-Type", "text/html")], "<p>é".encode()), None),
-        ("/b", False, 0, (200, [("Content-Type", "application/octet-stream")], b"\0"), None),
-        ("/r", False, 0, (410, [("A", "1"), ("A", "2")], b"gone"), None),
+        (1, "/", False, ("GET",), 0, (200, [("Content-Type", "text/html")], "<p>é".encode()), None),
+        (2, "/b", False, ("GET",), 0, (200, [("Content-Type", "application/octet-stream")], b"\0"), None),
+        (3, "/r", False, ("GET",), 0, (410, [("A", "1"), ("A", "2")], b"gone"), None),
     ]
     for bad, error in (({"x": ("a", b"")}, ValueError), ({"/x": b"abc"}, TypeError), ({"/x": (b"a", b"")}, TypeError)):
         with pytest.raises(error):
@@ -309,8 +311,8 @@ def test_static_server_serves_until_interrupted(
     [config] = core.configs.values()
     [(name, root, options)] = config["files"]
     assert (name, root, options[7]) == ("/", str(tmp_path), True)
-    assert [route[1:4] for route in config["routes"]] == [
-        (True, 0, (404, [("Content-Type", "text/plain; charset=utf-8")], b"404 Not Found\n"))
+    assert [route[2:6] for route in config["routes"]] == [
+        (True, ("GET",), 0, (404, [("Content-Type", "text/plain; charset=utf-8")], b"404 Not Found\n"))
     ]
     assert portico.list_servers() == []
 

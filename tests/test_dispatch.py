@@ -521,7 +521,7 @@ def test_stopped_is_told_after_the_last_close(home: Home, core: FakeCore) -> Non
         log.append(data)
 
     route = Route(on_message=hear, on_close=lambda ws: log.append("closed"))
-    home.dispatcher.sites[SITE] = Site([route], "/x", lambda: log.append("stopped"))
+    home.dispatcher.sites[SITE] = Site({0: route}, "/x", lambda: log.append("stopped"))
     number = core.open(SITE)
     core.message(number, "a")
     run(home, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from portico import Deflate, Limits
-from portico.routes import Route
+from portico import Deflate, Limits, static_path
+from portico.routes import ANY_METHOD, Route, check_clashes
 
 
 def test_defaults_are_finite_except_connections_per_address() -> None:
@@ -61,8 +62,92 @@ def test_route_needs_a_callable_or_an_inline_answer_and_not_both() -> None:
     assert Route(inline=inline).inline is inline
     wrong: list[Any] = [{}, {"inline": inline, "on_request": print}]
     for options in wrong:
-        with pytest.raises(ValueError, match="either a callable or an inline"):
+        with pytest.raises(ValueError, match="callables, an inline answer or files"):
             Route(**options)
+
+
+@pytest.mark.parametrize(
+    ("methods", "error", "says"),
+    [
+        ("GET", TypeError, "list of str or None; got 'GET'"),
+        (7, TypeError, "list of str or None; got 7"),
+        ([b"GET"], TypeError, "a method must be a str, not bytes"),
+        (["get"], ValueError, r"a word in capitals, like 'GET', or '\*' for any; got 'get'"),
+        (["GET "], ValueError, "got 'GET '"),
+        ([""], ValueError, "got ''"),
+        (["GET", "POST", "GET"], ValueError, "method 'GET' is there twice"),
+    ],
+)
+def test_methods_are_words_in_capitals(methods: Any, error: Any, says: str) -> None:
+    with pytest.raises(error, match=says):
+        Route(on_request=print, methods=methods)
+
+
+def test_methods_are_any_but_for_inline_answers() -> None:
+    inline = (200, [], b"")
+    assert Route(on_request=print).methods == ()
+    assert Route(on_request=print, methods=["PUT", "X-OWN"]).methods == ("PUT", "X-OWN")
+    assert Route(inline=inline).methods == ("GET",)
+    assert Route(inline=inline, methods=ANY_METHOD).methods == ()
+    with pytest.raises(ValueError, match="prefix must be True or False"):
+        Route(on_request=print, prefix="yes")  # type: ignore[arg-type]
+
+
+def first(req: Any) -> None: ...
+
+
+def second(req: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "names"),
+    [
+        ({"methods": ["GET"]}, {"methods": ["POST", "GET"]}, ["GET '/a' (first)", "POST/GET '/a' (second)"]),
+        ({}, {}, ["any '/a' (first)", "any '/a' (second)"]),
+        ({"prefix": True}, {"prefix": True, "path": "/a/"}, ["'/a' and below (first)", "'/a/' and below (second)"]),
+        (
+            {"on_request": None, "on_open": first},
+            {"on_request": None, "on_message": second},
+            ["WebSocket '/a' (first)"],
+        ),
+        ({}, {"on_open": first, "path": "/a"}, ["any '/a' (first)", "any '/a' (second)"]),
+    ],
+)
+def test_a_clash_names_both(one: Any, other: Any, names: list[str]) -> None:
+    with pytest.raises(ValueError, match="two handlers for the same requests") as caught:
+        check_clashes(
+            [
+                Route(**{"path": "/a", "on_request": first, **one}),
+                Route(**{"path": "/a", "on_request": second, **other}),
+            ]
+        )
+    for name in names:
+        assert name in str(caught.value)
+
+
+def test_what_can_be_told_apart_does_not_clash(tmp_path: Path) -> None:
+    check_clashes(
+        [
+            Route(path="/a", on_request=first, methods=["GET"]),
+            Route(path="/a", on_request=first, methods=["POST"]),
+            Route(path="/a", on_request=first),
+            Route(path="/a", on_request=first, prefix=True),
+            Route(path="/a", on_open=first),
+            Route(path="/a/", on_request=first),
+            Route(path="/A", files=static_path(tmp_path), prefix=True),
+            Route(path="/A", on_request=first, prefix=True, methods=["POST"]),
+        ]
+    )
+    same = Route(path="/a", inline=(200, [], b""))
+    with pytest.raises(ValueError, match="an inline answer"):
+        check_clashes([same, same])
+    with pytest.raises(ValueError, match="files in"):
+        check_clashes(
+            [
+                Route(path="/a", prefix=True, files=static_path(tmp_path)),
+                Route(path="/a", prefix=True, on_request=first),
+            ]
+        )
 
 
 def test_route_path_begins_with_a_slash() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 import portico
+from portico import home
 from portico.routes import Deflate, Route
 from portico.server import Server
 from portico.testing import FakeCore, number_of
@@ -194,9 +195,9 @@ def test_routes_say_what_they_want(core: FakeCore) -> None:
     ]
     server = Server(routes, ("127.0.0.1", 0)).start()
     assert config(core, server)["routes"] == [
-        ("/", True, 3, None, None),
-        ("/ws", False, 4, None, None),
-        ("/fixed", False, 0, inline, None),
+        (0, "/", True, (), 3, None, None),
+        (1, "/ws", False, (), 4, None, None),
+        (2, "/fixed", False, ("GET",), 0, inline, None),
     ]
 
 
@@ -218,7 +219,111 @@ def test_routes_say_what_they_want(core: FakeCore) -> None:
 )
 def test_routes_say_how_their_websockets_work(core: FakeCore, options: Any, spec: Any) -> None:
     server = Server([Route(on_open=print, **options)], ("127.0.0.1", 0)).start()
-    assert config(core, server)["routes"] == [("/", False, 4, None, spec)]
+    assert config(core, server)["routes"] == [(0, "/", False, (), 4, None, spec)]
+
+
+# Handlers
+
+
+def serving(*routes: Route) -> Server:
+    return Server(routes, ("127.0.0.1", 0), quiet=True)
+
+
+def said(name: str) -> Route:
+    return Route(path=f"/{name}", on_request=lambda req: name)
+
+
+def test_handlers_come_and_go_while_it_runs(core: FakeCore) -> None:
+    a, b, c = said("a"), said("b"), said("c")
+    server = serving(a).start()
+    number = number_of(server)
+    server.add_handler(b, c)
+    server.remove_handler(a)
+    assert server.handlers == (b, c)
+    told = [[spec[:2] for spec in specs] for _, specs in core.said("set_routes")]
+    assert told == [[(0, "/a"), (1, "/b"), (2, "/c")], [(1, "/b"), (2, "/c")]]
+    server.add_handler(a)
+    assert core.said("set_routes")[-1][1][-1][:2] == (3, "/a")  # a number is never used again
+    core.request(number, route=2)
+    server.service(0)
+    assert [command[4] for command in core.said("respond")] == ["c"]
+
+
+def test_requests_under_way_keep_the_handler_they_found(core: FakeCore) -> None:
+    a, b = said("a"), said("b")
+    server = serving(a, b).start()
+    number = number_of(server)
+    core.former_routes = [0]
+    server.remove_handler(a)
+    core.request(number, route=0)
+    server.service(0)
+    assert [command[4] for command in core.said("respond")] == ["a"]
+    site = home.current_home().dispatcher.sites[number]
+    assert set(site.routes) == {0, 1}
+    core.former_routes = []
+    server.remove_handler(b)
+    assert site.routes == {}
+
+
+def test_websockets_outlive_their_handler_and_its_link_does_not(core: FakeCore) -> None:
+    messages: list[Any] = []
+    chat = Route(path="/ws", on_message=lambda ws, message: messages.append(message))
+    server = serving(chat).start()
+    number = core.open(number_of(server))
+    server.service(0)
+    site = home.current_home().dispatcher.sites[number_of(server)]
+    assert len(site.links) == 1
+    server.remove_handler(chat)
+    assert site.links == {}
+    core.message(number, "still here")
+    server.service(0)
+    assert messages == ["still here"]
+
+
+def test_handlers_are_kept_for_the_start_and_ignored_after_the_end(core: FakeCore) -> None:
+    a, b = said("a"), said("b")
+    server = serving(a)
+    server.add_handler(b)
+    server.remove_handler(a)
+    assert core.said("set_routes") == []
+    server.start()
+    assert [spec[1] for spec in config(core, server)["routes"]] == ["/b"]
+    server.stop()
+    server.add_handler(a)
+    assert core.said("set_routes") == []
+
+
+def test_a_change_that_cannot_be_changes_nothing(core: FakeCore, tmp_path: Path) -> None:
+    a, b = said("a"), said("b")
+    server = serving(a).start()
+    with pytest.raises(ValueError, match=r"any '/a' \(said.*and any '/a'"):
+        server.add_handler(b, said("a"))
+    with pytest.raises(ValueError, match="no such handler: any '/b'"):
+        server.remove_handler(a, b)
+    with pytest.raises(TypeError, match="a handler is made by"):
+        server.add_handler(print)  # type: ignore[arg-type]
+    assert core.said("set_routes") == []
+    files = Route(path="/files", prefix=True, files=portico.static_path(tmp_path))
+    core.files_error = FileNotFoundError(2, "No such file or directory", str(tmp_path))
+    with pytest.raises(FileNotFoundError):
+        server.add_handler(b, files)
+    assert [[spec[1] for spec in specs] for _, specs in core.said("set_routes")] == [["/a", "/b"], ["/a"]]
+    assert server.handlers == (a,)
+    assert dict(server.static_paths) == {}
+    assert set(home.current_home().dispatcher.sites[number_of(server)].routes) == {0}
+
+
+def test_files_come_and_go_with_their_handler(core: FakeCore, tmp_path: Path) -> None:
+    files = Route(path="/files", prefix=True, files=portico.static_path(tmp_path))
+    server = serving(files).start()
+    assert config(core, server)["routes"] == []
+    assert [spec[:2] for spec in config(core, server)["files"]] == [("/files", str(tmp_path))]
+    server.remove_handler(files)
+    assert core.files[number_of(server)] == []
+    server.add_handler(files)
+    assert list(server.static_paths) == ["/files"]
+    with pytest.raises(ValueError, match="there is a static path '/files' already"):
+        Server([files], ("127.0.0.1", 0), static_paths={"/files": tmp_path})
 
 
 # Life

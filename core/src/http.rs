@@ -9,7 +9,7 @@ use crate::access;
 use crate::connection::{CHOKED_BYTES, Connection, Life, Protocol, Step, Turn};
 use crate::http_stream::Streaming;
 use crate::mailbox::{Kind, Request};
-use crate::route_table::{Inline, Route, Wants};
+use crate::route_table::{Found, Inline, Route, Wants};
 use crate::settings::Limits;
 use crate::timers::Millis;
 use crate::websocket::Accepted;
@@ -43,13 +43,13 @@ pub enum Phase {
     /// Python decides by the head; the body waits.
     Deciding {
         head: Arc<RequestHead>,
-        route: usize,
+        route: Arc<Route>,
         handshake: Option<Box<Accepted>>,
         is_taken: bool,
     },
     Body {
         head: Arc<RequestHead>,
-        route: usize,
+        route: Arc<Route>,
         reader: BodyReader,
         body: Vec<u8>,
         at_last_progress: usize,
@@ -206,7 +206,10 @@ impl Connection {
         let routes = Arc::clone(&turn.site.routes);
         if !head.wants_websocket()
             && let Some((mount, rest)) = mounts.find(head.path())
-            && routes.find(head.path()).is_none_or(|(_, route)| mount.rank() > route.rank())
+            && match routes.find(head.path(), head.method(), false) {
+                Found::Route(route) => mount.rank() > route.rank(head.method()),
+                Found::Methods(_) | Found::Nobody => true,
+            }
         {
             let rest = rest.to_owned();
             return self.begin_file(Arc::new(head), mount, &rest, has_body_bytes, turn);
@@ -217,22 +220,24 @@ impl Connection {
     /// No static path is responsible.
     pub(crate) fn begin_routed(&mut self, head: Arc<RequestHead>, has_body_bytes: bool, turn: &mut Turn) {
         let routes = Arc::clone(&turn.site.routes);
-        let Some((index, route)) = routes.find(head.path()) else {
-            return self.answer_error(&head, 404, "", &[], turn);
+        let route = match routes.find(head.path(), head.method(), head.wants_websocket()) {
+            Found::Route(route) => route,
+            Found::Methods(allow) => return self.answer_error(&head, 405, "", &[("Allow", &allow)], turn),
+            Found::Nobody => return self.answer_error(&head, 404, "", &[], turn),
         };
         if let Some(inline) = &route.inline {
             return self.answer_inline(&head, inline, turn);
         }
         if head.wants_websocket() && route.wants.has(Wants::WEBSOCKET) {
-            return self.begin_handshake(&head, index, route, turn);
+            return self.begin_handshake(&head, route, turn);
         }
         if !route.wants.has(Wants::REQUEST) && !route.wants.has(Wants::HEAD) {
             return self.answer_without_handler(&head, route.wants, turn);
         }
         if route.wants.has(Wants::HEAD) {
-            self.ask(head, index, None, turn);
+            self.ask(head, Arc::clone(route), None, turn);
         } else {
-            self.begin_body(head, index, has_body_bytes, turn);
+            self.begin_body(head, Arc::clone(route), has_body_bytes, turn);
         }
     }
 
@@ -245,14 +250,11 @@ impl Connection {
     }
 
     fn answer_inline(&mut self, head: &RequestHead, inline: &Inline, turn: &mut Turn) {
-        if !matches!(head.method(), "GET" | "HEAD") {
-            return self.answer_error(head, 405, "this answers GET and HEAD", &[("Allow", "GET, HEAD")], turn);
-        }
         let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         self.answer_natively(head, inline.status, &fields, &inline.body, turn);
     }
 
-    fn begin_handshake(&mut self, head: &Arc<RequestHead>, index: usize, route: &Route, turn: &mut Turn) {
+    fn begin_handshake(&mut self, head: &Arc<RequestHead>, route: &Arc<Route>, turn: &mut Turn) {
         if let Some(origins) = &self.settings.allowed_origins
             && !head
                 .fields()
@@ -282,15 +284,17 @@ impl Connection {
                 self.refuse(refusal, &[("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")], turn)
             }
             Err(refusal) => self.refuse(refusal, &[], turn),
-            Ok(accepted) if route.wants.has(Wants::HEAD) => self.ask(Arc::clone(head), index, Some(accepted), turn),
-            Ok(accepted) => self.open_websocket(Arc::clone(head), index, accepted, turn),
+            Ok(accepted) if route.wants.has(Wants::HEAD) => {
+                self.ask(Arc::clone(head), Arc::clone(route), Some(accepted), turn);
+            }
+            Ok(accepted) => self.open_websocket(Arc::clone(head), Arc::clone(route), accepted, turn),
         }
     }
 
     /// Let Python decide by the head.
-    fn ask(&mut self, head: Arc<RequestHead>, route: usize, handshake: Option<Accepted>, turn: &mut Turn) {
+    fn ask(&mut self, head: Arc<RequestHead>, route: Arc<Route>, handshake: Option<Accepted>, turn: &mut Turn) {
         let handshake = handshake.map(Box::new);
-        let request = self.request(&head, route, Vec::new(), handshake.is_some());
+        let request = self.request(&head, Arc::clone(&route), Vec::new(), handshake.is_some());
         self.stage(Kind::Head(request), turn);
         self.http().enter(Phase::Deciding { head, route, handshake, is_taken: false }, turn.now);
     }
@@ -308,7 +312,7 @@ impl Connection {
         };
         match handshake {
             Some(accepted) => self.open_websocket(head, route, *accepted, turn),
-            None if !turn.site.routes_want(route, Wants::REQUEST) => {
+            None if !route.wants.has(Wants::REQUEST) => {
                 self.answer_error(&head, 404, "", &[], turn);
             }
             None => {
@@ -320,7 +324,7 @@ impl Connection {
         true
     }
 
-    fn begin_body(&mut self, head: Arc<RequestHead>, route: usize, has_body_bytes: bool, turn: &mut Turn) {
+    fn begin_body(&mut self, head: Arc<RequestHead>, route: Arc<Route>, has_body_bytes: bool, turn: &mut Turn) {
         let framing = head.framing();
         match BodyReader::new(framing, self.settings.limits.max_body_bytes) {
             Err(refusal) => self.refuse(refusal, &[], turn),
@@ -349,7 +353,13 @@ impl Connection {
         self.http().phase = Phase::Answering { head, is_taken: false };
     }
 
-    pub fn request(&self, head: &Arc<RequestHead>, route: usize, body: Vec<u8>, is_websocket: bool) -> Box<Request> {
+    pub fn request(
+        &self,
+        head: &Arc<RequestHead>,
+        route: Arc<Route>,
+        body: Vec<u8>,
+        is_websocket: bool,
+    ) -> Box<Request> {
         let head = Arc::clone(head);
         Box::new(Request { server: self.site, route, head, body, client: self.client, is_websocket })
     }

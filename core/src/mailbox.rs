@@ -4,6 +4,7 @@
 
 use crate::number::Number;
 use crate::poller::Signal;
+use crate::route_table::Route;
 use crate::timers::Millis;
 use parking_lot::Mutex;
 use rustix::io;
@@ -34,7 +35,8 @@ pub enum Kind {
 /// A request as Python gets it.
 pub struct Request {
     pub server: Number,
-    pub route: usize,
+    /// Held until Python has handled the event, see `RouteTable`.
+    pub route: Arc<Route>,
     pub head: Arc<RequestHead>,
     pub body: Vec<u8>,
     /// `None`: over a unix socket.

@@ -13,7 +13,7 @@ use crate::mailbox::{Event, Kind, Mailbox};
 use crate::number::{self, ALARM, DISK, Number, NumberMap, NumberSet, TIMER};
 use crate::outgoing::{Coding, Compressors, Outgoing};
 use crate::poller::{Interest, Poller, Ready};
-use crate::route_table::{RouteTable, Wants};
+use crate::route_table::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::stream::Stream;
 use crate::timers::{Millis, Timers};
@@ -26,7 +26,7 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::error::{HttpRefusal, error_body};
 use wire::file_path::RelativePath;
@@ -47,6 +47,8 @@ const MAX_SPARE_BYTES: usize = 4 << 20;
 pub struct Site {
     pub settings: Arc<Settings>,
     pub routes: Arc<RouteTable>,
+    /// Those of before. They live on in what is under way.
+    former_routes: Vec<Weak<Route>>,
     pub mounts: Arc<Mounts>,
     /// Open WebSockets, whom a broadcast reaches.
     pub sockets: NumberSet,
@@ -94,9 +96,6 @@ impl Site {
 
     pub fn is_stopping(&self) -> bool {
         self.listener.is_none()
-    }
-    pub fn routes_want(&self, route: usize, wants: Wants) -> bool {
-        self.routes.get(route).is_some_and(|route| route.wants.has(wants))
     }
 }
 
@@ -374,6 +373,7 @@ impl Reactor {
         let site = Site {
             settings: Arc::new(settings),
             routes: Arc::new(routes),
+            former_routes: Vec::new(),
             mounts: Arc::new(mounts),
             sockets: NumberSet::default(),
             topics: Topics::default(),
@@ -392,8 +392,14 @@ impl Reactor {
         self.sites.get(&number)
     }
 
-    pub fn set_routes(&mut self, number: Number, routes: RouteTable) -> bool {
-        self.sites.get_mut(&number).map(|site| site.routes = Arc::new(routes)).is_some()
+    /// The numbers of former routes that events may still have; `None`: there is no such server.
+    pub fn set_routes(&mut self, number: Number, routes: RouteTable) -> Option<Vec<Number>> {
+        let site = self.sites.get_mut(&number)?;
+        let before = std::mem::replace(&mut site.routes, Arc::new(routes));
+        site.former_routes.extend(before.downgrade());
+        drop(before);
+        site.former_routes.retain(|route| route.strong_count() > 0);
+        Some(site.former_routes.iter().filter_map(Weak::upgrade).map(|route| route.number).collect())
     }
 
     pub fn set_mounts(&mut self, number: Number, mounts: Mounts) -> bool {

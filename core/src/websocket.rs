@@ -6,6 +6,7 @@
 use crate::connection::{Connection, Life, Protocol, Step, Turn};
 use crate::keep_alive::KeepAlive;
 use crate::mailbox::{Event, Kind};
+use crate::route_table::Route;
 use crate::settings::{Limits, SlowClient, WebSocketOptions};
 use crate::timers::Millis;
 use crate::topics::Topic;
@@ -207,7 +208,7 @@ impl Connection {
     }
 
     /// Accept the handshake: the 101 leaves, Python hears of it.
-    pub fn open_websocket(&mut self, head: Arc<RequestHead>, route: usize, accepted: Accepted, turn: &mut Turn) {
+    pub fn open_websocket(&mut self, head: Arc<RequestHead>, route: Arc<Route>, accepted: Accepted, turn: &mut Turn) {
         let mut extensions = Vec::new();
         if let Some(agreement) = &accepted.deflate {
             extensions.extend_from_slice(b"Sec-WebSocket-Extensions: ");

@@ -46,9 +46,9 @@ Fields: TypeAlias = Sequence[tuple[str, str]]
 RequestParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes, Address, bool]
 """`(server, route, method, target, http_version, fields, body, client, is_websocket)`.
 
-`server` is the server's number, `route` the index in its route list. `target` is as sent, `http_version` is `"1.0"` or
-`"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar was checked and whose
-surrounding white space is gone. `is_websocket` tells a handshake from a request.
+`server` is the server's number, `route` what its RouteSpec begins with. `target` is as sent, `http_version` is
+`"1.0"` or `"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar was checked
+and whose surrounding white space is gone. `is_websocket` tells a handshake from a request.
 """
 
 Event: TypeAlias = (
@@ -68,12 +68,16 @@ is refused. `deflate` is `(level, window_bits, min_bytes, context_takeover)`, or
 `slow_client` is one of SLOW_….
 """
 
-RouteSpec: TypeAlias = tuple[str, bool, int, tuple[int, Fields, bytes] | None, WebSocketSpec | None]
-"""`(path, prefix, wants, inline, websocket)`.
+RouteSpec: TypeAlias = tuple[int, str, bool, Sequence[str], int, tuple[int, Fields, bytes] | None, WebSocketSpec | None]
+"""`(number, path, prefix, methods, wants, inline, websocket)`.
 
-`path` begins with `/` and is compared with the percent-decoded path of the request; `prefix` also takes everything
-below it, on whole segments; the longest path wins. `inline` is `(status, fields, body)`, answered natively to GET and
-HEAD (405 to the rest), without an event. `websocket` None means `((), False, None, SLOW_CLOSE)`.
+`number` is what events call it; one that has been another route's must not be used again. `path` begins with `/` and is
+compared with the percent-decoded path of the request, and if nobody has that, without the slash at its end; `prefix`
+also takes everything below it, on whole segments. Of the routes that take the method the longest path wins; of equal
+ones the exact, then the one that names the method, then the first. `methods` empty: any; GET takes HEAD too, unless
+another route of the path names it. If there are routes and none takes the method: 405 with Allow, natively. Handshakes
+go to WANTS_WEBSOCKET whatever its methods; other requests get a 426 from a route that wants nothing else. `inline` is
+`(status, fields, body)`, answered natively, without an event. `websocket` None means `((), False, None, SLOW_CLOSE)`.
 """
 
 FilesSpec: TypeAlias = tuple[
@@ -153,7 +157,14 @@ class Core:
         ValueError for an address that is not a literal, and for a header that HTTP cannot carry.
         """
 
-    def set_routes(self, server: int, routes: Sequence[RouteSpec]) -> bool: ...
+    def set_routes(self, server: int, routes: Sequence[RouteSpec]) -> list[int] | None:
+        """Have these routes from now on, instead of those before. None: that server isn't there.
+
+        Returns the numbers that later events may still have besides these: requests under way keep the route they
+        found, and the event being handled keeps its own until the next is asked for.
+        Raises: ValueError as `listen`; nothing has changed then.
+        """
+
     def set_files(self, server: int, files: Sequence[FilesSpec]) -> bool:
         """Serve these static paths from now on, instead of those before. False: that server isn't listening.
 

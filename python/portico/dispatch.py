@@ -9,7 +9,7 @@ import asyncio
 import concurrent.futures
 import logging
 import os
-from collections.abc import AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
@@ -19,7 +19,7 @@ from portico._core import CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, S
 from portico.lateness import LATE_S
 from portico.pull import byte_size, settle
 from portico.request import Request
-from portico.response import FileAnswer, Response, StreamAnswer, normalise
+from portico.response import FileAnswer, Response, StreamAnswer, normalise, with_text_type
 from portico.stream import AwaitedStream, IteratedStream, Stream
 from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
 
@@ -38,12 +38,17 @@ _PLAIN = [("Content-Type", "text/plain; charset=utf-8")]
 
 @dataclass(slots=True)
 class Site:
-    """What the dispatcher must know of one server."""
+    """What the dispatcher must know of one server. Another thread may replace its routes, never change them."""
 
-    routes: Sequence[Route]
+    routes: Mapping[int, Route]  # by what events call them
     address: Address | ProxiedAddress
     on_stopped: Job
     links: dict[tuple[int, str | None], Link] = field(default_factory=dict)  # by route and subprotocol
+
+    def set_routes(self, routes: Mapping[int, Route]) -> None:
+        """Know these and no others. Any thread."""
+        self.routes = routes
+        self.links = {key: link for key, link in list(self.links.items()) if key[0] in routes}
 
 
 class Dispatcher:
@@ -164,6 +169,8 @@ class Dispatcher:
         else:
             answer = normalise(result)
             if isinstance(answer, tuple):
+                if route.text_type is not None:
+                    answer = with_text_type(answer, route.text_type)
                 self._respond(number, *answer)
             elif isinstance(answer, FileAnswer):
                 self._send_file(number, answer)

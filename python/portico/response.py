@@ -261,6 +261,14 @@ def _check(
     return int(status), reason, fields, body, False
 
 
+def with_text_type(answer: Answer, text_type: str) -> Answer:
+    """With that Content-Type if the body is a str and nothing is said."""
+    status, reason, fields, body, close = answer
+    if not isinstance(body, str) or any(name.lower() == "content-type" for name, _ in fields):
+        return answer
+    return status, reason, [("Content-Type", text_type), *fields], body, close
+
+
 def read_fields(headers: object) -> list[tuple[str, str]]:
     """Header fields, one pair a line, from a mapping or from pairs. Raises: TypeError."""
     if not headers:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from portico.request import Request
+    from portico.static_paths import StaticPath
     from portico.websocket import WebSocket
 
 KIB = 1024
@@ -24,7 +25,9 @@ Inline: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 SlowClient: TypeAlias = Literal["close", "drop_new", "drop_oldest"]
 """What a message does that finds no room in the outbox: end the connection, get lost, or push out older ones."""
 
-# RFC 9110 §5.6.2. Subprotocols are tokens (RFC 6455 §4.1), and so are the names of header fields and charsets.
+ANY_METHOD = ("*",)
+
+# RFC 9110 §5.6.2. Methods are tokens, subprotocols (RFC 6455 §4.1), the names of header fields and charsets.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -113,10 +116,12 @@ def check_flag(name: str, value: object) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """One path and who answers it: up to five callables, or `inline`, which needs no Python at all.
+    """One path and who answers it: up to five callables, or `inline` or `files`, which need no Python at all.
 
     `path` begins with `/` and is compared with the percent-decoded path of the request; `prefix` also takes
-    everything below it, on whole segments. The longest path wins.
+    everything below it, on whole segments. `methods` that it takes; GET includes HEAD. None: any, but for `inline` GET,
+    and none of others: `ANY_METHOD`. The longest path that takes the method wins. `text_type` is the Content-Type of an
+    answer that has a str as body and says none.
 
     For its WebSockets: `subprotocols` in the order of preference; with `requires_subprotocol` a client that offers none
     of them is refused; `deflate` allows compression; `slow_client` says what a message does that finds no room in the
@@ -125,12 +130,15 @@ class Route:
 
     path: str = "/"
     prefix: bool = False
+    methods: Sequence[str] | None = None
     on_head: Callable[[Request], object] | None = None
     on_request: Callable[[Request], object] | None = None
     on_open: Callable[[WebSocket], object] | None = None
     on_message: Callable[[WebSocket, str | bytes], object] | None = None
     on_close: Callable[[WebSocket], object] | None = None
     inline: Inline | None = None
+    files: StaticPath | None = None
+    text_type: str | None = None
     subprotocols: Sequence[str] = ()
     requires_subprotocol: bool = False
     deflate: Deflate | None = None
@@ -139,9 +147,11 @@ class Route:
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
             raise ValueError(f"a route's path begins with '/'; got {self.path!r}")
+        check_flag("prefix", self.prefix)
         answers = self.on_head or self.on_request or self.wants_websocket
-        if bool(answers) == (self.inline is not None):
-            raise ValueError(f"route {self.path!r} needs either a callable or an inline answer, and not both")
+        if bool(answers) + (self.inline is not None) + (self.files is not None) != 1:
+            raise ValueError(f"route {self.path!r} needs callables, an inline answer or files, and only one of these")
+        object.__setattr__(self, "methods", _read_methods(self.methods, self.inline is not None))
         object.__setattr__(self, "subprotocols", _read_subprotocols(self.subprotocols))
         check_flag("requires_subprotocol", self.requires_subprotocol)
         if self.requires_subprotocol and not self.subprotocols:
@@ -163,9 +173,58 @@ class Route:
         return self.on_open is not None or self.on_message is not None or self.on_close is not None
 
     @property
+    def claims(self) -> list[tuple[str, bool, str]]:
+        """What it takes, as `(path, prefix, method)`. Of two routes with one in common, one would never be asked."""
+        path = (self.path.rstrip("/") or "/") if self.prefix else self.path
+        methods = list(self.methods or ()) or ["*"] if not self.wants_websocket or self.on_request is not None else []
+        if self.files is not None:
+            methods = ["GET", "HEAD", "*"]
+        if self.wants_websocket:
+            methods.append("WebSocket")
+        return [(path, self.prefix, method) for method in methods]
+
+    def __str__(self) -> str:
+        who = self.on_request or self.on_message or self.on_open or self.on_close or self.on_head
+        name = "an inline answer" if self.inline else f"files in {self.files.path!r}" if self.files else _name(who)
+        methods = (
+            "WebSocket" if self.on_request is None and self.wants_websocket else "/".join(self.methods or ()) or "any"
+        )
+        return f"{methods} {self.path!r}{' and below' if self.prefix else ''} ({name})"
+
+    @property
     def changes_websockets(self) -> bool:
         """Whether anything about its WebSockets is other than the default."""
         return bool(self.subprotocols) or self.deflate is not None or self.slow_client != "close"
+
+
+def check_clashes(routes: Iterable[Route]) -> None:
+    """Refuse two routes for the same requests: which of them is meant is a guess. Raises: ValueError, naming both."""
+    taken: dict[tuple[str, bool, str], Route] = {}
+    for route in routes:
+        for claim in route.claims:
+            if claim in taken:
+                raise ValueError(f"two handlers for the same requests: {taken[claim]} and {route}")
+            taken[claim] = route
+
+
+def _read_methods(methods: object, is_inline: bool) -> tuple[str, ...]:
+    if methods is None:
+        return ("GET",) if is_inline else ()
+    if isinstance(methods, str) or not isinstance(methods, Sequence):
+        raise TypeError(f"methods must be a list of str or None; got {methods!r}")
+    for method in methods:
+        if not isinstance(method, str):
+            raise TypeError(f"a method must be a str, not {type(method).__name__} ({method!r})")
+        # RFC 9110 §9.1: methods are case-sensitive. All that are registered are upper-case; "get" would never match.
+        if method != "*" and (not TOKEN.fullmatch(method) or method != method.upper()):
+            raise ValueError(f"a method is a word in capitals, like 'GET', or '*' for any; got {method!r}")
+        if methods.count(method) > 1:
+            raise ValueError(f"method {method!r} is there twice")
+    return () if "*" in methods else tuple(methods)
+
+
+def _name(who: object) -> str:
+    return getattr(who, "__qualname__", None) or type(who).__name__
 
 
 def _read_subprotocols(names: object) -> tuple[str, ...]:

@@ -12,11 +12,12 @@ import dataclasses
 import errno
 import html
 import ipaddress
+import itertools
 import logging
 import os
 import socket
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from portico._core import SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, WANTS_HEAD, WANTS_REQUEST, WANTS_WEBSOCKET
@@ -24,7 +25,7 @@ from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
 from portico.pumps.event_loop import running_loop
-from portico.routes import Limits, Route
+from portico.routes import Limits, Route, check_clashes
 from portico.static_paths import (
     Mount,
     MountLike,
@@ -42,7 +43,7 @@ from portico.websocket import WebSocket
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from portico._core import Address, RouteSpec, WebSocketSpec
+    from portico._core import Address, Core, RouteSpec, WebSocketSpec
 
 logger = logging.getLogger("portico")
 
@@ -82,7 +83,11 @@ class Server:
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits must be portico.Limits, not {type(limits).__name__}")
-        self._routes = tuple(routes)
+        check_clashes(routes)
+        # Never changed, only replaced, like the static paths. By what events call them, which is never used again.
+        self._route_numbers = itertools.count()
+        self._routes: dict[int, Route] = {next(self._route_numbers): route for route in routes}
+        self._site: Site | None = None
         self._address = check_address(address)
         self._quiet = quiet
         self._limits = limits or Limits()
@@ -96,7 +101,7 @@ class Server:
         self._mode = mode
         self._replace = replace
         # Never changed, only replaced, so that reading takes no lock. Reentrant: a signal handler may change them, too.
-        self._mounts = {} if static_paths is None else read_static_paths(static_paths)
+        self._mounts = _with_files({} if static_paths is None else read_static_paths(static_paths), routes)
         self._mount_options = StaticPathOptions() if static_path_options is None else read_options(static_path_options)
         self._mount_lock = threading.RLock()
         self._home: Home | None = None
@@ -178,6 +183,44 @@ class Server:
     def static_path_options(self, options: OptionsLike) -> None:
         read = read_options(options)
         self._change_mounts(lambda: (self._mounts, read))
+
+    # Handlers
+
+    @property
+    def handlers(self) -> tuple[Route, ...]:
+        """Who answers, oldest first: what `portico.handler` and its kin have made."""
+        self._touch()
+        return tuple(self._routes.values())
+
+    def add_handler(self, *handlers: Route) -> None:
+        """Let these answer, too, from now on; if one can't, then none. Any thread.
+
+        Once the server is stopped it does nothing. Raises: TypeError; ValueError that names both if one answers the
+        same requests as another; OSError that names the path if files are gone.
+        """
+        for handler in handlers:
+            if not isinstance(handler, Route):
+                raise TypeError(f"a handler is made by handler(…), handler_ws(…), …; got {handler!r}")
+        self._touch()
+        self._change_routes(lambda routes: routes | {next(self._route_numbers): handler for handler in handlers})
+
+    def remove_handler(self, *handlers: Route) -> None:
+        """Let these, the very objects, no longer answer. Requests and WebSockets that they have already are theirs.
+
+        Any thread. Raises: ValueError if one isn't there; none is removed then.
+        """
+
+        def without(routes: dict[int, Route]) -> dict[int, Route]:
+            rest = dict(routes)
+            for handler in handlers:
+                number = next((number for number, route in rest.items() if route is handler), None)
+                if number is None:
+                    raise ValueError(f"this server has no such handler: {handler}")
+                del rest[number]
+            return rest
+
+        self._touch()
+        self._change_routes(without)
 
     # Life
 
@@ -356,19 +399,19 @@ class Server:
 
     def _listen(self, home: Home) -> None:
         config: dict[str, object] = {
-            "routes": [_spec(route) for route in self._routes],
             "limits": dataclasses.asdict(self._limits),
             "allowed_hosts": self._allowed_hosts,
             "allowed_origins": self._allowed_origins,
             "mode": self._mode,
         }
         with self._mount_lock:  # what another thread changes meanwhile is neither lost nor early
+            config["routes"] = _specs(self._routes)
             config["files"] = resolve(self._mounts, self._mount_options)
             host, port = self._bind(home, config)
             self._address = host if isinstance(self._address, str) else (host, port)
             where = self._address if self._proxies is None else ProxiedAddress(self._address, self._proxies)
             # No event of this server can overtake this: they are taken by the thread that runs these lines.
-            home.dispatcher.sites[self._number] = Site(self._routes, where, self._end)
+            self._site = home.dispatcher.sites[self._number] = Site(self._routes, where, self._end)
             home.settle_in(self._number, self)
             self._home = home
             self._state = "running"
@@ -392,6 +435,36 @@ class Server:
             mounts, options = change()
             if self._home is None or self._home.core.set_files(self._number, resolve(mounts, options)):
                 self._mounts, self._mount_options = mounts, options
+
+    def _change_routes(self, change: Callable[[dict[int, Route]], dict[int, Route]]) -> None:
+        """Put new routes in force, files and all, or change nothing. Any thread."""
+        if self._is_over:
+            return
+        with self._mount_lock:
+            before, after = self._routes, change(self._routes)
+            check_clashes(after.values())
+            gone = [route for number, route in before.items() if number not in after]
+            new = [route for number, route in after.items() if number not in before]
+            mounts = _with_files(_without_files(self._mounts, gone), new)
+            if self._site is not None and self._home is not None:
+                self._tell_routes(self._site, self._home.core, after, mounts)
+            self._routes, self._mounts = after, mounts
+
+    def _tell_routes(self, site: Site, core: Core, routes: dict[int, Route], mounts: dict[str, Mount]) -> None:
+        # Known here before events can have them, and until none can any more.
+        before = site.routes
+        site.set_routes({**before, **routes})
+        former: Sequence[int] | None = None
+        try:
+            former = core.set_routes(self._number, _specs(routes))
+            if mounts != self._mounts:
+                core.set_files(self._number, resolve(mounts, self._mount_options))
+        except BaseException:
+            routes, former = self._routes, core.set_routes(self._number, _specs(self._routes))
+            raise
+        finally:
+            known = {*routes, *(former or ())} & site.routes.keys()
+            site.set_routes({number: site.routes[number] for number in known})
 
     @property
     def _is_over(self) -> bool:
@@ -586,13 +659,35 @@ def _check_message(data: object) -> None:
         raise TypeError(f"a message must be str or bytes-like, not {type(data).__name__}")
 
 
-def _spec(route: Route) -> RouteSpec:
+def _with_files(mounts: dict[str, Mount], routes: Iterable[Route]) -> dict[str, Mount]:
+    """`mounts` and what `routes` serve files from. Raises: ValueError for a path that has been taken."""
+    found = dict(mounts)
+    for route in routes:
+        if route.files is not None:
+            name = read_name(route.path)
+            if name in found:
+                raise ValueError(f"{route}: there is a static path {name!r} already")
+            found[name] = route.files
+    return found
+
+
+def _without_files(mounts: dict[str, Mount], routes: Iterable[Route]) -> dict[str, Mount]:
+    gone = [route.files for route in routes if route.files is not None]
+    return {name: mount for name, mount in mounts.items() if not any(mount is files for files in gone)}
+
+
+def _specs(routes: Mapping[int, Route]) -> list[RouteSpec]:
+    return [_spec(number, route) for number, route in routes.items() if route.files is None]
+
+
+def _spec(number: int, route: Route) -> RouteSpec:
     wants = (
         (WANTS_HEAD if route.on_head is not None else 0)
         | (WANTS_REQUEST if route.on_request is not None else 0)
         | (WANTS_WEBSOCKET if route.wants_websocket else 0)
     )
-    return route.path, route.prefix, wants, route.inline, _websocket_spec(route) if route.changes_websockets else None
+    websocket = _websocket_spec(route) if route.changes_websockets else None
+    return number, route.path, route.prefix, route.methods or (), wants, route.inline, websocket
 
 
 def _websocket_spec(route: Route) -> WebSocketSpec:

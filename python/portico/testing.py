@@ -82,6 +82,8 @@ class FakeCore:
         self.listen_error: OSError | None = None
         self.files: dict[int, list[Any]] = {}  # listening server → its static paths
         self.files_error: Exception | None = None
+        self.routes_error: Exception | None = None
+        self.former_routes: list[int] = []
         self.waited_s = 0.0
         self.budget: int | None = None  # how many events a batch gives before it ends early
         self.is_shut = False
@@ -185,6 +187,13 @@ class FakeCore:
         self.files[number] = list(config["files"])
         host, port = (address, 0) if isinstance(address, str) else address
         return number, host, port or (40000 + number if not isinstance(address, str) else 0)
+
+    def set_routes(self, server: int, routes: Sequence[Any]) -> list[int] | None:
+        """The routes that events still have are those in `former_routes`, which the test says."""
+        self.commands.append(("set_routes", server, list(routes)))
+        if self.routes_error is not None:
+            raise self.routes_error
+        return list(self.former_routes) if server in self.files else None
 
     def set_files(self, server: int, files: Sequence[Any]) -> bool:
         self.commands.append(("set_files", server, list(files)))

@@ -5,6 +5,7 @@
 use crate::files::{Mount, MountOptions, Mounts, Root};
 use crate::http::Answer;
 use crate::listen::Listener;
+use crate::number::Number;
 use crate::route_table::{Inline, Route, RouteTable, Wants};
 use crate::settings::{Limits, SlowClient, WebSocketOptions};
 use crate::timers::Millis;
@@ -85,7 +86,7 @@ pub fn payload_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<(Opcode, Cow<'a, [
 type InlineSpec = (u16, Vec<(String, String)>, Vec<u8>);
 type DeflateSpec = (u8, u8, usize, bool);
 type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8);
-pub type RouteSpec = (String, bool, u8, Option<InlineSpec>, Option<WebSocketSpec>);
+pub type RouteSpec = (Number, String, bool, Vec<String>, u8, Option<InlineSpec>, Option<WebSocketSpec>);
 
 pub const SLOW_CLOSE: u8 = 0;
 pub const SLOW_DROP_NEW: u8 = 1;
@@ -93,7 +94,7 @@ pub const SLOW_DROP_OLDEST: u8 = 2;
 
 pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
     let mut routes = Vec::with_capacity(specs.len());
-    for (path, prefix, wants, inline, websocket) in specs {
+    for (number, path, prefix, methods, wants, inline, websocket) in specs {
         if !path.starts_with('/') {
             return Err(PyValueError::new_err(format!("the path of a route begins with '/', not {path:?}")));
         }
@@ -108,7 +109,8 @@ pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
                 close: false,
             })?;
         }
-        let mut route = Route::new(&path, prefix, Wants(wants));
+        let mut route = Route::new(&path, prefix, Wants(wants)).with_methods(methods);
+        route.number = number;
         route.inline = inline;
         if let Some(spec) = websocket {
             route.websocket = Arc::new(websocket_options(spec)?);

@@ -6,6 +6,7 @@ use super::{CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED};
 use crate::engine::{Engine, Handled};
 use crate::mailbox::{Event, Kind, Request};
 use crate::number::Number;
+use crate::route_table::Route;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use rustix::time::{ClockId, clock_gettime};
@@ -22,6 +23,8 @@ pub struct Batch {
     current: Number,
     messages: usize,
     bytes: usize,
+    /// The route that Python looks up for the current event: it stays known until the next one is asked for.
+    route: Option<Arc<Route>>,
     /// What has been handled and not been settled.
     handled: Vec<Handled>,
     /// What the last long message was kept in; the reactor uses it again.
@@ -75,6 +78,12 @@ impl Batch {
             _ => self.settle(event.number),
         }
         self.messages += usize::from(matches!(event.kind, Kind::Message { .. }));
+        self.route = match &event.kind {
+            Kind::Head(request) | Kind::Request(request) | Kind::Open { request, .. } => {
+                Some(Arc::clone(&request.route))
+            }
+            _ => None,
+        };
         to_python(py, event, &mut self.spare).map(Some)
     }
 
@@ -103,6 +112,7 @@ impl Batch {
             current: 0,
             messages: 0,
             bytes: 0,
+            route: None,
             handled: Vec::new(),
             spare: Vec::new(),
             is_open,
@@ -132,6 +142,7 @@ impl Batch {
 
     fn end(&mut self) {
         if std::mem::replace(&mut self.is_open, false) {
+            self.route = None;
             self.settle(0);
             self.engine.settle(&mut self.handled, std::mem::take(&mut self.spare));
             self.engine.end_batch(std::mem::take(&mut self.events));
@@ -188,7 +199,7 @@ fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple
     let body = PyBytes::new(py, &request.body);
     (
         request.server,
-        request.route,
+        request.route.number,
         PyString::intern(py, head.method()),
         head.target(),
         version,

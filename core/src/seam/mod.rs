@@ -151,7 +151,7 @@ impl Core {
         Ok((number.map_err(|errno| os_error(errno.into()))?, host, port))
     }
 
-    fn set_routes(&self, py: Python<'_>, server: Number, routes: Vec<RouteSpec>) -> PyResult<bool> {
+    fn set_routes(&self, py: Python<'_>, server: Number, routes: Vec<RouteSpec>) -> PyResult<Option<Vec<Number>>> {
         let routes = self.routes(routes)?;
         Ok(py.detach(|| self.engine.lease().set_routes(server, routes)))
     }
