@@ -150,7 +150,7 @@ WEBSOCKETS: dict[str, Any] = {
     "deflate": portico.Deflate(level=1, window_bits=12, min_bytes=0, context_takeover=True),
     "slow_client": "drop_oldest",
 }
-WEBSOCKETS_SPEC = (("chat.v2", "chat"), True, (1, 12, 0, True), 2)
+WEBSOCKETS_SPEC = (("chat.v2", "chat"), True, (1, 12, 0, True), 2, 0, None)
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ WEBSOCKETS_SPEC = (("chat.v2", "chat"), True, (1, 12, 0, True), 2)
     [
         ({}, None),
         ({"deflate": False, "subprotocols": [], "slow_client": "close"}, None),
-        ({"deflate": True}, ((), False, (6, 15, 860, False), 0)),
-        ({"slow_client": "drop_new"}, ((), False, None, 1)),
+        ({"deflate": True}, ((), False, (6, 15, 860, False), 0, 0, None)),
+        ({"slow_client": "drop_new"}, ((), False, None, 1, 0, None)),
         (WEBSOCKETS, WEBSOCKETS_SPEC),
     ],
 )

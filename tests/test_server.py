@@ -205,16 +205,16 @@ def test_routes_say_what_they_want(core: FakeCore) -> None:
     ("options", "spec"),
     [
         ({}, None),
-        ({"subprotocols": ["b", "a"]}, (("b", "a"), False, None, 0)),
-        ({"subprotocols": ("a",), "requires_subprotocol": True}, (("a",), True, None, 0)),
-        ({"deflate": Deflate()}, ((), False, (6, 15, 860, False), 0)),
+        ({"subprotocols": ["b", "a"]}, (("b", "a"), False, None, 0, 0, None)),
+        ({"subprotocols": ("a",), "requires_subprotocol": True}, (("a",), True, None, 0, 0, None)),
+        ({"deflate": Deflate()}, ((), False, (6, 15, 860, False), 0, 0, None)),
         (
             {"deflate": Deflate(level=9, window_bits=9, min_bytes=0, context_takeover=True)},
-            ((), False, (9, 9, 0, True), 0),
+            ((), False, (9, 9, 0, True), 0, 0, None),
         ),
         ({"slow_client": "close"}, None),
-        ({"slow_client": "drop_new"}, ((), False, None, 1)),
-        ({"slow_client": "drop_oldest"}, ((), False, None, 2)),
+        ({"slow_client": "drop_new"}, ((), False, None, 1, 0, None)),
+        ({"slow_client": "drop_oldest"}, ((), False, None, 2, 0, None)),
     ],
 )
 def test_routes_say_how_their_websockets_work(core: FakeCore, options: Any, spec: Any) -> None:

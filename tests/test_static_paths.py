@@ -19,7 +19,7 @@ from portico.server import Server
 from portico.static_paths import read_name, read_static_paths, resolve
 from portico.testing import FakeCore, number_of
 
-DEFAULTS = (True, False, "utf-8", (), None, False, False, False, True)
+DEFAULTS = (True, False, "utf-8", (), None, False, False, False, True, 0)
 
 
 def options_of(mount: Any, options: Any = None) -> Any:
@@ -119,7 +119,7 @@ def test_mapping_of_static_paths(tmp_path: Path) -> None:
 
 
 def test_defaults(tmp_path: Path) -> None:
-    assert dataclasses.astuple(static_path_options()) == DEFAULTS
+    assert dataclasses.astuple(static_path_options()) == DEFAULTS[:-1]
     assert options_of(static_path(tmp_path)) == DEFAULTS
 
 
@@ -151,7 +151,7 @@ def test_option_of_the_server_or_of_one_path(
     here, everywhere = {option: value}, static_path_options(**{option: value})
     assert options_of(static_path(tmp_path, **here)) == expected
     assert options_of(static_path(tmp_path), everywhere) == expected
-    assert dataclasses.astuple(everywhere) == expected
+    assert dataclasses.astuple(everywhere) == expected[:-1]
     # Made again of what it was made into.
     assert dataclasses.replace(everywhere) == everywhere
     assert dataclasses.replace(static_path(tmp_path, **here)) == static_path(tmp_path, **here)
@@ -164,10 +164,10 @@ def test_own_option_wins_over_the_servers(tmp_path: Path) -> None:
     own = static_path(
         tmp_path, indexhtml=True, fallthrough=False, html_charset="", headers=(), validation="", listing=False
     )
-    assert options_of(own, server) == (True, False, "", (), None, False, False, False, True)
+    assert options_of(own, server) == (True, False, "", (), None, False, False, False, True, 0)
     assert options_of(static_path(tmp_path), server) == (
         *(False, True, "x", (("A", "1"),), ("B", "2")),
-        *(False, False, True, True),
+        *(False, False, True, True, 0),
     )
     assert resolve({"/x": exclude_static_path()}, server) == [("/x", None, None)]
 
@@ -234,7 +234,7 @@ def test_static_paths_cross_the_seam_at_the_start(core: FakeCore, tmp_path: Path
     assert core.commands == []
     server.start()
     assert core.configs[number_of(server)]["files"] == [
-        ("/a", str(tmp_path), (True, False, "utf-8", (), ("K", "v"), False, False, True, True)),
+        ("/a", str(tmp_path), (True, False, "utf-8", (), ("K", "v"), False, False, True, True, 0)),
         ("/b", None, None),
     ]
     plain = make().start()
@@ -269,7 +269,7 @@ def test_changes_apply_at_once(core: FakeCore, tmp_path: Path) -> None:
 def test_options_apply_at_once(core: FakeCore, tmp_path: Path) -> None:
     server = make(static_paths={"/": tmp_path}, static_path_options={"fallthrough": True}).start()
     server.static_path_options = dataclasses.replace(server.static_path_options, listing=True)
-    assert core.files[number_of(server)][0][2] == (True, True, "utf-8", (), None, False, False, True, True)
+    assert core.files[number_of(server)][0][2] == (True, True, "utf-8", (), None, False, False, True, True, 0)
     server.static_path_options = {"indexhtml": False}
     assert core.files[number_of(server)][0][2] == (False, *DEFAULTS[1:])
     assert server.static_path_options == static_path_options(indexhtml=False)

@@ -255,7 +255,12 @@ impl Connection {
     }
 
     fn begin_handshake(&mut self, head: &Arc<RequestHead>, route: &Arc<Route>, turn: &mut Turn) {
-        if let Some(origins) = &self.settings.allowed_origins
+        let origins = match &route.websocket.allowed_origins {
+            Some(any) if any.iter().any(|origin| origin == "*") => None,
+            Some(own) => Some(own),
+            None => self.settings.allowed_origins.as_ref(),
+        };
+        if let Some(origins) = origins
             && !head
                 .fields()
                 .filter(|(name, _)| name.eq_ignore_ascii_case("origin"))

@@ -20,6 +20,8 @@ const ENOUGH_BYTES: usize = 64 * 1024;
 pub struct Streaming {
     ending: Ending,
     keep_alive: bool,
+    /// Python hears of the end, whoever makes it.
+    tells_end: bool,
     /// Python waits to be told that nothing is queued.
     pub says_drained: bool,
 }
@@ -49,7 +51,14 @@ pub struct TooMuch;
 
 impl Connection {
     /// Begin an answer; `answer.body` is not looked at. `length`: of the body, if it is known.
-    pub fn begin_stream(&mut self, answer: &Answer, length: Option<u64>, turn: &mut Turn) -> Result<Begun, FieldError> {
+    /// `tells_end`: Gone follows, also when Python ends it.
+    pub fn begin_stream(
+        &mut self,
+        answer: &Answer,
+        length: Option<u64>,
+        tells_end: bool,
+        turn: &mut Turn,
+    ) -> Result<Begun, FieldError> {
         let Some((head, may_go_on)) = self.unanswered() else { return Ok(Begun::Shut) };
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
         let content = match length {
@@ -60,6 +69,9 @@ impl Connection {
         let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
         let keep_alive = self.append_head(&head, &line, answer.fields, content, may_go_on && !answer.close, turn)?;
         if !has_content || head.method() == "HEAD" {
+            if tells_end {
+                self.stage(Kind::Gone, turn);
+            }
             self.end_answer(keep_alive, turn);
             return Ok(Begun::Bodiless);
         }
@@ -68,7 +80,7 @@ impl Connection {
             None if head.version() == Version::Http11 => Ending::LastChunk,
             None => Ending::Connection,
         };
-        let streaming = Streaming { ending, keep_alive, says_drained: false };
+        let streaming = Streaming { ending, keep_alive, tells_end, says_drained: false };
         self.http().enter(Phase::Streaming(streaming), turn.now);
         Ok(Begun::Body)
     }
@@ -99,6 +111,22 @@ impl Connection {
         Ok(if self.outbox.is_empty() { Outcome::Sent } else { Outcome::Full })
     }
 
+    /// Send a piece now if it fits into max_outbox_bytes with what is queued, or if nothing is. `Full`: it was not taken.
+    pub fn offer_stream(&mut self, data: &[u8], turn: &mut Turn) -> Result<Outcome, TooMuch> {
+        if self.streaming().is_none() {
+            return Ok(Outcome::Shut);
+        }
+        if !self.has_room(data.len()) {
+            if !self.is_blocked() {
+                self.flush(turn);
+            }
+            if !self.has_room(data.len()) {
+                return Ok(Outcome::Full);
+            }
+        }
+        self.write_stream(data, turn).map(|written| if written == Outcome::Full { Outcome::Sent } else { written })
+    }
+
     /// Say when nothing is queued any more, which may be now.
     pub fn resume_stream(&mut self) {
         if let Some(streaming) = self.streaming() {
@@ -118,7 +146,7 @@ impl Connection {
     /// The body is complete. `Ok(false)`: it is not as long as was announced, or nobody is there any more.
     pub fn finish_stream(&mut self, trailers: &[(&str, &str)], turn: &mut Turn) -> Result<bool, FieldError> {
         let Some(streaming) = self.streaming() else { return Ok(false) };
-        let keep_alive = streaming.keep_alive;
+        let (keep_alive, tells_end) = (streaming.keep_alive, streaming.tells_end);
         match streaming.ending {
             Ending::LastChunk => self.outbox.append(|out| encode_last_chunk(out, trailers))?,
             Ending::Length(left) if left > 0 => {
@@ -127,6 +155,9 @@ impl Connection {
             }
             Ending::Length(_) | Ending::Connection => {}
         }
+        if tells_end {
+            self.stage(Kind::Gone, turn); // before the next request can come
+        }
         self.end_answer(keep_alive, turn);
         Ok(true)
     }
@@ -134,8 +165,9 @@ impl Connection {
     /// End the connection so that nobody takes what was sent for the whole. A reset, because without chunks and length an
     /// orderly end means just that.
     pub fn abort_stream(&mut self, turn: &mut Turn) {
-        if self.streaming().is_none() {
-            return;
+        let Some(streaming) = self.streaming() else { return };
+        if streaming.tells_end {
+            self.stage(Kind::Gone, turn);
         }
         self.flush(turn);
         self.http().enter(Phase::Head, turn.now);

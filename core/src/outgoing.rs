@@ -78,6 +78,15 @@ impl<'a> Outgoing<'a> {
         Outgoing { is_shared: true, ..self }
     }
 
+    /// The same for those of the other type; `None`: it can't be text.
+    pub fn converted(&self) -> Option<Outgoing<'_>> {
+        let payload = Cow::Borrowed(&*self.payload);
+        match self.opcode {
+            Opcode::Text => Some(Outgoing::to_many(Opcode::Binary, payload)),
+            _ => std::str::from_utf8(&payload).is_ok().then(|| Outgoing::to_many(Opcode::Text, payload)),
+        }
+    }
+
     pub fn opcode(&self) -> Opcode {
         self.opcode
     }

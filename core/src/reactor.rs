@@ -31,6 +31,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::error::{HttpRefusal, error_body};
 use wire::file_path::RelativePath;
 use wire::http_head::{Content, ResponseLine, Version, encode_response_head};
+use wire::ws_frame::Opcode;
 
 /// A turn is short, so that a thread that waits for the reactor waits as long at most.
 const TURN: Duration = Duration::from_micros(500);
@@ -590,6 +591,28 @@ impl Reactor {
     pub fn send_to(&mut self, audience: &[Number], is_corked: bool, message: &mut Outgoing) -> usize {
         let taken = audience.iter().filter(|number| self.send(**number, is_corked, message) == Outcome::Sent);
         taken.count()
+    }
+
+    /// As `send_to`, for those whom `take_others` gave.
+    pub fn send_converted(&mut self, others: &[Number], is_corked: bool, message: &Outgoing) -> usize {
+        if others.is_empty() {
+            return 0;
+        }
+        message.converted().map_or(0, |mut converted| self.send_to(others, is_corked, &mut converted))
+    }
+
+    /// Takes those out of `audience` whose messages are all of the other type than `opcode`.
+    pub fn take_others(&self, audience: &mut Vec<Number>, opcode: Opcode) -> Vec<Number> {
+        let is_other = |number: &Number| {
+            let frames = self.connections.get(number).and_then(|connection| connection.frames());
+            frames.is_some_and(|frames| frames != opcode)
+        };
+        if !audience.iter().any(is_other) {
+            return Vec::new();
+        }
+        let (others, rest) = audience.drain(..).partition(is_other);
+        *audience = rest;
+        others
     }
 
     /// Every open WebSocket of a server, or the members of a topic.

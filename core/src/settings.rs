@@ -5,6 +5,7 @@
 use crate::timers::Millis;
 use wire::http_head::HeadLimits;
 use wire::ws_deflate::{DeflateOptions, InflaterPool};
+use wire::ws_frame::Opcode;
 use wire::ws_message::MessageLimits;
 
 /// The names and meanings of `portico.Limits`; `None` switches a time-out off.
@@ -63,6 +64,10 @@ pub struct WebSocketOptions {
     pub requires_subprotocol: bool,
     pub deflate: Option<DeflateOptions>,
     pub slow_client: SlowClient,
+    /// What all messages are, both ways; `None`: what their sender made them.
+    pub frames: Option<Opcode>,
+    /// In place of the server's; with `*`, any.
+    pub allowed_origins: Option<Vec<String>>,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::websocket_send::{Compression, Outcome};
 use std::sync::Arc;
 use wire::error::{HttpRefusal, WsRefusal};
 use wire::http_head::RequestHead;
-use wire::ws_close::{ABNORMAL, GOING_AWAY, INTERNAL_ERROR, encode_close};
+use wire::ws_close::{ABNORMAL, GOING_AWAY, INTERNAL_ERROR, INVALID_PAYLOAD, UNSUPPORTED_DATA, encode_close};
 use wire::ws_deflate::{Agreement, accept_extensions, check_extensions};
 use wire::ws_frame::{Opcode, Role, encode_frame};
 use wire::ws_handshake::{Handshake, choose_protocol, encode_switching_protocols};
@@ -30,6 +30,8 @@ pub struct WebSocket {
     pub(crate) keep_alive: KeepAlive,
     pub(crate) slow_client: SlowClient,
     pub(crate) compression: Option<Box<Compression>>,
+    /// What all messages are, both ways.
+    pub(crate) frames: Option<Opcode>,
     topics: Vec<Topic>,
     /// Something is to be done as soon as the outbox is empty.
     pub(crate) on_empty: OnEmpty,
@@ -130,6 +132,7 @@ impl WebSocket {
             compression: agreed.map(|(agreement, options)| {
                 Box::new(Compression::new(&agreement.params, &options, accepted.options.slow_client))
             }),
+            frames: accepted.options.frames,
             topics: Vec::new(),
             on_empty: OnEmpty::default(),
             has_closed: false,
@@ -172,6 +175,20 @@ impl WebSocket {
             Phase::Answering { since, .. } | Phase::Asked { since, .. } => Some(since + limits.close_timeout?),
             Phase::Over => None,
         }
+    }
+}
+
+/// Whether a message is delivered as text, where all messages are `frames`.
+fn type_of(is_text: bool, payload: &[u8], frames: Option<Opcode>) -> Result<bool, WsRefusal> {
+    match frames {
+        Some(Opcode::Binary) if is_text => {
+            Err(WsRefusal { code: UNSUPPORTED_DATA, reason: "text, where all messages are binary" })
+        }
+        Some(Opcode::Text) if !is_text && std::str::from_utf8(payload).is_err() => {
+            Err(WsRefusal { code: INVALID_PAYLOAD, reason: "binary message that is not UTF-8, where all are text" })
+        }
+        Some(Opcode::Text) => Ok(true),
+        _ => Ok(is_text),
     }
 }
 
@@ -277,6 +294,10 @@ impl Connection {
         if websocket.phase != Phase::Open {
             return; // we closed: as in a browser, what comes then is not delivered
         }
+        let is_text = match type_of(is_text, &payload, websocket.frames) {
+            Ok(is_text) => is_text,
+            Err(refusal) => return self.refuse_message(refusal, turn),
+        };
         let data = payload.into_vec();
         websocket.inbox.messages += 1;
         websocket.inbox.bytes += data.len();

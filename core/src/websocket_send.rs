@@ -160,7 +160,7 @@ impl Connection {
     }
 
     /// One message may always wait, however long it is: otherwise it could never be sent.
-    fn has_room(&self, len: usize) -> bool {
+    pub(crate) fn has_room(&self, len: usize) -> bool {
         self.outbox.is_empty() || self.outbox.cost() + len <= self.settings.limits.max_outbox_bytes
     }
 
@@ -174,6 +174,14 @@ impl Connection {
             && let Some(deflater) = &mut compression.deflater
         {
             deflater.reset();
+        }
+    }
+
+    /// What all messages are, if that is fixed.
+    pub fn frames(&self) -> Option<Opcode> {
+        match &self.protocol {
+            Protocol::WebSocket(websocket) => websocket.frames,
+            Protocol::Http(_) => None,
         }
     }
 

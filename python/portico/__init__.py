@@ -22,6 +22,17 @@ from portico.doors.app import (
     stop_all_servers,
     stop_server,
 )
+from portico.doors.handlers import (
+    format_sse,
+    handler,
+    handler_directory,
+    handler_file,
+    handler_inline,
+    handler_redirect,
+    handler_stream,
+    handler_ws,
+    http_server,
+)
 from portico.forms import Form, Upload
 from portico.headers import Headers
 from portico.home import interrupt
@@ -37,6 +48,7 @@ from portico.static_paths import (
     static_path,
     static_path_options,
 )
+from portico.stream_connection import StreamConnection
 from portico.websocket import SendResult, WebSocket
 
 if TYPE_CHECKING:
@@ -64,10 +76,20 @@ __all__ = [
     "Server",
     "StaticPath",
     "StaticPathOptions",
+    "StreamConnection",
     "Upload",
     "WebSocket",
     "exclude_static_path",
     "fileno",
+    "format_sse",
+    "handler",
+    "handler_directory",
+    "handler_file",
+    "handler_inline",
+    "handler_redirect",
+    "handler_stream",
+    "handler_ws",
+    "http_server",
     "interrupt",
     "list_servers",
     "run_server",

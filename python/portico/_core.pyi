@@ -28,10 +28,20 @@ BODILESS: Final = 1  # `begin`: this answer has no body (HEAD, 204, 304): it is 
 SHUT: Final = 7  # closing, closed, or never there
 FULL: Final = 8  # `send`, `ping`: refused, the outbox holds max_outbox_bytes; `write`: taken, but wait now
 
-# What happens to a client that reads too slowly, once a message finds no room; the last item of a `WebSocketSpec`.
+# What happens to a client that reads too slowly, once a message finds no room; an item of a `WebSocketSpec`.
 SLOW_CLOSE: Final = 0  # the message is refused (FULL) and the connection closes with 1013
 SLOW_DROP_NEW: Final = 1  # the message is refused (FULL) and the connection stays
 SLOW_DROP_OLDEST: Final = 2  # the message is taken (SENT) and older ones that have not begun to leave are dropped
+
+# What the messages of a WebSocket are, both ways; an item of a `WebSocketSpec`.
+FRAMES_BY_TYPE: Final = 0  # what their sender made them
+FRAMES_TEXT: Final = 1  # text: a binary message that is UTF-8 is delivered as `str`, another closes with 1007
+FRAMES_BINARY: Final = 2  # binary: a text message closes with 1003
+
+# What of the requests at and below a static path is its own; the last option of a `FilesSpec`.
+REACH_BELOW: Final = 0  # all, whatever it has there
+REACH_EXACT: Final = 1  # of one file: the path itself
+REACH_ALL: Final = 2  # of one file: all, answered with the file
 
 # Which events a route wants; the third item of a `RouteSpec`.
 WANTS_HEAD: Final = 1
@@ -60,12 +70,12 @@ Event: TypeAlias = (
 )
 """`(kind, number, payload)`. The payload of OPEN is `(parts, subprotocol)`: the one agreed on, or None."""
 
-WebSocketSpec: TypeAlias = tuple[Sequence[str], bool, tuple[int, int, int, bool] | None, int]
-"""`(subprotocols, requires_subprotocol, deflate, slow_client)`.
+WebSocketSpec: TypeAlias = tuple[Sequence[str], bool, tuple[int, int, int, bool] | None, int, int, Sequence[str] | None]
+"""`(subprotocols, requires_subprotocol, deflate, slow_client, frames, allowed_origins)`.
 
 `subprotocols` are in the order of the server's preference; with `requires_subprotocol` a handshake that agrees on none
 is refused. `deflate` is `(level, window_bits, min_bytes, context_takeover)`, or None: no compression is agreed on.
-`slow_client` is one of SLOW_….
+`slow_client` is one of SLOW_…, `frames` one of FRAMES_…. `allowed_origins` None is the server's; `*` in it: any.
 """
 
 RouteSpec: TypeAlias = tuple[int, str, bool, Sequence[str], int, tuple[int, Fields, bytes] | None, WebSocketSpec | None]
@@ -77,11 +87,12 @@ also takes everything below it, on whole segments. Of the routes that take the m
 ones the exact, then the one that names the method, then the first. `methods` empty: any; GET takes HEAD too, unless
 another route of the path names it. If there are routes and none takes the method: 405 with Allow, natively. Handshakes
 go to WANTS_WEBSOCKET whatever its methods; other requests get a 426 from a route that wants nothing else. `inline` is
-`(status, fields, body)`, answered natively, without an event. `websocket` None means `((), False, None, SLOW_CLOSE)`.
+`(status, fields, body)`, answered natively, without an event. `websocket` None means
+`((), False, None, SLOW_CLOSE, FRAMES_BY_TYPE, None)`.
 """
 
 FilesSpec: TypeAlias = tuple[
-    str, str | None, tuple[bool, bool, str, Fields, tuple[str, str] | None, bool, bool, bool, bool] | None
+    str, str | None, tuple[bool, bool, str, Fields, tuple[str, str] | None, bool, bool, bool, bool, int] | None
 ]
 """`(path, root, options)`: a static path.
 
@@ -90,9 +101,10 @@ of the percent-decoded path. The longest one wins, also over routes that are not
 exact path. `root` is the absolute path of a directory or a file; None makes a hole: requests below go to the routes,
 and `options` is None too.
 
-`options` is `(indexhtml, fallthrough, html_charset, headers, validation, dotfiles, symlinks, listing, precompressed)`,
-nothing left to inherit. `html_charset` is `""` for none; `validation` is the field and the value that a request must
-carry, or None. With `fallthrough`, what would be an error goes to the routes, but for a failed validation: always 403.
+`options` is `(indexhtml, fallthrough, html_charset, headers, validation, dotfiles, symlinks, listing, precompressed,
+reach)`, nothing left to inherit. `html_charset` is `""` for none; `validation` is the field and the value that a
+request must carry, or None. With `fallthrough`, what would be an error goes to the routes, but for a failed validation:
+always 403.
 """
 
 @final
@@ -207,12 +219,20 @@ class Core:
         """
 
     def begin(
-        self, number: int, status: int, reason: str | None, fields: Fields, length: int | None, close: bool = False
+        self,
+        number: int,
+        status: int,
+        reason: str | None,
+        fields: Fields,
+        length: int | None,
+        close: bool = False,
+        tells_end: bool = False,
     ) -> int:
-        """Begin an answer whose body follows by `write` and `finish`, or ends in `abort`.
+        """Begin an answer whose body follows by `write` or `offer` and `finish`, or ends in `abort`.
 
         SENT: go on. BODILESS: it is complete. SHUT: the connection is gone or the request already answered.
-        `length` None: unknown (chunks in HTTP/1.1, up to the end of the connection in HTTP/1.0).
+        `length` None: unknown (chunks in HTTP/1.1, up to the end of the connection in HTTP/1.0). `tells_end`: GONE
+        follows however it ends, also by `finish`, by `abort`, or at once if it is BODILESS.
         Raises: ValueError as `respond`; nothing was sent then.
         """
 
@@ -222,6 +242,16 @@ class Core:
         SENT; FULL: it was taken, but wait (`resume`) before the next one; SHUT: gone.
         Raises: TypeError; ValueError for more than `length` (the connection is cut then).
         """
+
+    def offer(self, number: int, data: str | bytes | bytearray | memoryview) -> int:
+        """As `write`, but bounded: FULL means that it was not taken, for want of room in `max_outbox_bytes`.
+
+        It is taken if it fits there with what is queued, or if nothing is queued.
+        """
+
+    @staticmethod
+    def new_number() -> int:
+        """A number that nothing else of this process has, had or will have."""
 
     def resume(self, number: int) -> None:
         """DRAINED follows when nothing is queued for this connection, at once if nothing is; or GONE."""
@@ -247,7 +277,10 @@ class Core:
         """
 
     def broadcast(self, server: int, data: str | bytes | bytearray | memoryview) -> int:
-        """Send one message to every open WebSocket of `server`, encoded once; return how many took it."""
+        """Send one message to every open WebSocket of `server`, encoded once; return how many took it.
+
+        Those with fixed frames get it as theirs; what is not UTF-8 can't be text, and doesn't reach FRAMES_TEXT.
+        """
 
     def subscribe(self, number: int, topic: str) -> bool:
         """Make a WebSocket a member of `topic`; memberships end with it. False: it is closing or gone."""
@@ -256,7 +289,7 @@ class Core:
         """End a membership. False: there was none, or the WebSocket is gone."""
 
     def publish(self, server: int, topic: str, data: str | bytes | bytearray | memoryview, exclude: int) -> int:
-        """Send one message to every member of `topic` at `server`, encoded once; return how many took it.
+        """Send one message to every member of `topic` at `server`, as `broadcast`; return how many took it.
 
         `exclude` is the number of a connection that doesn't get it, or 0. Raises: TypeError.
         """

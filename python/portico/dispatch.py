@@ -19,8 +19,9 @@ from portico._core import CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, S
 from portico.lateness import LATE_S
 from portico.pull import byte_size, settle
 from portico.request import Request
-from portico.response import FileAnswer, Response, StreamAnswer, normalise, with_text_type
-from portico.stream import AwaitedStream, IteratedStream, Stream
+from portico.response import FileAnswer, PushAnswer, Response, StreamAnswer, normalise, with_text_type
+from portico.stream import AwaitedStream, IteratedStream, UnderWay
+from portico.stream_connection import StreamConnection
 from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class Dispatcher:
         self._spawn = spawn
         self._defer = defer
         self._answering: dict[int, Future] = {}  # by connection: the unfinished answer that GONE cancels
-        self._streams: dict[int, Stream] = {}  # by connection: the answer under way
+        self._streams: dict[int, UnderWay] = {}  # by connection: the answer under way
         self._unfinished: set[Future] = set()  # asyncio itself holds tasks only weakly
         self._queued = 0  # jobs given to `defer` that have not run; a later job must not overtake them
         self.was_late = False  # and somebody has been told
@@ -174,6 +175,8 @@ class Dispatcher:
                 self._respond(number, *answer)
             elif isinstance(answer, FileAnswer):
                 self._send_file(number, answer)
+            elif isinstance(answer, PushAnswer):
+                self._push(number, route, answer)
             else:
                 self._stream(number, route, _where(is_head), answer, is_late)
 
@@ -197,6 +200,8 @@ class Dispatcher:
         stream = self._streams.get(number)
         if stream is not None:
             stream.gone()
+            if isinstance(stream, StreamConnection) and not stream.has_begun:
+                self._apologise(number, 503)  # it may have closed only its half, and wait
 
     def _send_file(self, number: int, answer: FileAnswer) -> None:
         descriptor, size = answer.open()
@@ -240,6 +245,58 @@ class Dispatcher:
         else:  # as in `_answered`
             self._apologise(number, 503 if error is None else 500)
 
+    def _push(self, number: int, route: Route, answer: PushAnswer) -> None:
+        conn = StreamConnection(self._core, number, answer.request, partial(self._pushed, number, route, answer))
+        self._streams[number] = conn
+        try:
+            result = answer.on_request(conn, answer.request)
+            if _is_awaitable(result):
+                conn.task = self._later(result, partial(self._push_ended, number, route, conn))
+        except Exception as error:
+            self._fail_push(number, route, conn, error)
+        except BaseException:
+            self._end_push(number, conn, 500)
+            raise
+
+    def _push_ended(self, number: int, route: Route, conn: StreamConnection, future: Future) -> None:
+        if future.cancelled():
+            self._end_push(number, conn, 503)  # unless the client has left: the loop is being closed under it
+        elif isinstance(error := future.exception(), Exception):
+            self._fail_push(number, route, conn, error)
+        elif error is not None:
+            self._end_push(number, conn, 500)
+
+    def _fail_push(self, number: int, route: Route, conn: StreamConnection, error: Exception) -> None:
+        _report(route, number, "on_request", error)
+        self._end_push(number, conn, 500)
+
+    def _end_push(self, number: int, conn: StreamConnection, status: int) -> None:
+        conn.abort()
+        if not conn.has_begun:
+            conn.gone()
+            self._apologise(number, status)
+
+    def _pushed(self, number: int, route: Route, answer: PushAnswer, conn: StreamConnection) -> None:
+        """A pushed answer is over."""
+        if self._streams.get(number) is conn:
+            del self._streams[number]
+        if answer.on_close is not None:
+            self._after_started(partial(self._run_push_closer, number, route, answer.on_close, conn))
+
+    def _run_push_closer(
+        self, number: int, route: Route, on_close: Callable[[StreamConnection], object], conn: StreamConnection
+    ) -> None:
+        try:
+            result = on_close(conn)
+            if _is_awaitable(result):
+                self._later(result, partial(self._push_closer_ended, number, route))
+        except Exception as error:
+            _report(route, number, "on_close", error)
+
+    def _push_closer_ended(self, number: int, route: Route, future: Future) -> None:
+        if not future.cancelled() and isinstance(error := future.exception(), Exception):
+            _report(route, number, "on_close", error)
+
     def _fail(self, number: int, route: Route, where: str, error: Exception) -> None:
         _report(route, number, where, error)
         self._apologise(number, 500)
@@ -262,6 +319,8 @@ class Dispatcher:
             return
         try:
             result = link.route.on_open(ws)
+            if ws._is_closing:
+                ws._listeners = ()  # refused: what the client has sent already is for nobody
             if _is_awaitable(result):
                 ws._extend().opening = _Opening(ws, self)
                 self._later(result, partial(self._opened, ws))
@@ -285,7 +344,10 @@ class Dispatcher:
     def _drained(self, number: int, _: None) -> None:
         stream = self._streams.get(number)
         if stream is not None:
-            stream.drained()
+            try:
+                stream.drained()
+            except Exception as error:  # only a listener of `on_drain` may raise
+                _report(None, number, "on_drain", error)
             return
         ws = self.sockets.get(number)
         extras = None if ws is None else ws._extras
@@ -434,7 +496,7 @@ class _Opening:
     def release(self) -> None:
         if not self._ws._has_opened(self):
             return
-        self._ws._listeners = self._listeners
+        self._ws._listeners = () if self._ws._is_closing else self._listeners
         number, core = self._ws.id, self._dispatcher._core
         try:
             self._dispatcher._handle([(MESSAGE, number, message) for message in self._kept])

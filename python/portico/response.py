@@ -202,7 +202,16 @@ class StreamAnswer:
     trailers: FieldList | Callable[[], object]
 
 
-def normalise(value: object) -> Answer | FileAnswer | StreamAnswer:
+@dataclass(slots=True)
+class PushAnswer:
+    """An answer that the app sends when it likes: `on_request(conn, req)` gets, and may keep, what it sends with."""
+
+    on_request: Callable[[Any, Any], object]
+    on_close: Callable[[Any], object] | None
+    request: Any
+
+
+def normalise(value: object) -> Answer | FileAnswer | StreamAnswer | PushAnswer:
     """Make an answer of what a callback returned: a Response, the same as a dict, or just a body.
 
     A bare value is the body of a 200; a bare str gets `text/plain; charset=utf-8`. Opens and reads nothing yet.
@@ -222,6 +231,8 @@ def normalise(value: object) -> Answer | FileAnswer | StreamAnswer:
         return _check_mapping(value)  # type: ignore[arg-type]
     if isinstance(value, str):
         return 200, None, _TEXT, str(value), False
+    if isinstance(value, PushAnswer):
+        return value
     return _check(200, None, None, value, None)
 
 
@@ -240,25 +251,31 @@ def _check(
     status: object, reason: object, headers: object, body: object, trailers: object
 ) -> Answer | FileAnswer | StreamAnswer:
     # Types are checked here, grammar natively: names, values, reason and framing can't say anything HTTP cannot carry.
-    if not isinstance(status, int) or isinstance(status, bool):
-        raise TypeError(f"status must be an int, not {type(status).__name__} ({status!r})")
-    # RFC 9110 §15: nothing beyond 599 is a status; an interim 1xx as the only answer leaves the client waiting.
-    if not 200 <= status <= 599:
-        raise ValueError(f"status must be between 200 and 599; got {status}")
+    status = check_status(status)
     if reason is not None and not isinstance(reason, str):
         raise TypeError(f"reason must be a str, not {type(reason).__name__}")
     fields = read_fields(headers)
     if type(body) is not str and type(body) is not bytes:
         if isinstance(body, Mapping):
             _refuse_trailers(trailers)
-            return FileAnswer(int(status), reason, fields, *_read_file(body))
+            return FileAnswer(status, reason, fields, *_read_file(body))
         source = _read_stream(body)
         if source is not None:
-            return StreamAnswer(int(status), reason, fields, source, _read_length(fields), _read_trailers(trailers))
+            return StreamAnswer(status, reason, fields, source, read_length(fields), _read_trailers(trailers))
         body = _read_body(body)
     if trailers is not None:
         _refuse_trailers(trailers)
-    return int(status), reason, fields, body, False
+    return status, reason, fields, body, False
+
+
+def check_status(status: object) -> int:
+    """Raises: TypeError, ValueError."""
+    if not isinstance(status, int) or isinstance(status, bool):
+        raise TypeError(f"status must be an int, not {type(status).__name__} ({status!r})")
+    # RFC 9110 §15: nothing beyond 599 is a status; an interim 1xx as the only answer leaves the client waiting.
+    if not 200 <= status <= 599:
+        raise ValueError(f"status must be between 200 and 599; got {status}")
+    return int(status)
 
 
 def with_text_type(answer: Answer, text_type: str) -> Answer:
@@ -382,7 +399,8 @@ class FilePieces(Iterator[object]):
             close()
 
 
-def _read_length(fields: FieldList) -> int | None:
+def read_length(fields: FieldList) -> int | None:
+    """The Content-Length, if there is one. Raises: ValueError."""
     lengths = {value.strip(" \t") for name, value in fields if name.lower() == "content-length"}
     if not lengths:
         return None
@@ -411,8 +429,9 @@ def _read_file(body: Mapping[str, object]) -> tuple[str | os.PathLike[str], bool
 def read_whole(value: object) -> tuple[int, FieldList, bytes]:
     """An answer that is kept, not sent: its status, fields and body. Raises: TypeError, ValueError, OSError."""
     answer = normalise(value)
-    if isinstance(answer, StreamAnswer):
-        raise TypeError(f"a body that is sent piece by piece ({type(answer.source).__name__}) can be sent only once")
+    if isinstance(answer, (StreamAnswer, PushAnswer)):
+        source = answer.source if isinstance(answer, StreamAnswer) else answer
+        raise TypeError(f"a body that is sent piece by piece ({type(source).__name__}) can be sent only once")
     if isinstance(answer, FileAnswer):
         descriptor, size = answer.open()
         with open(descriptor, "rb") as file:

@@ -9,6 +9,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ MIB = 1024 * KIB
 
 Inline: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 """`(status, header fields, body)` of an answer that never needs Python."""
+
+Frames: TypeAlias = Literal["text", "binary"]
+"""What all messages of a WebSocket are, both ways."""
 
 SlowClient: TypeAlias = Literal["close", "drop_new", "drop_oldest"]
 """What a message does that finds no room in the outbox: end the connection, get lost, or push out older ones."""
@@ -124,8 +128,9 @@ class Route:
     answer that has a str as body and says none.
 
     For its WebSockets: `subprotocols` in the order of preference; with `requires_subprotocol` a client that offers none
-    of them is refused; `deflate` allows compression; `slow_client` says what a message does that finds no room in the
-    outbox. Raises: TypeError, ValueError.
+    of them is refused; `deflate` allows compression; `frames` fixes what messages are, both ways; `allowed_origins` is
+    in place of the server's; `slow_client` says what a message does that finds no room in the outbox. Raises:
+    TypeError, ValueError.
     """
 
     path: str = "/"
@@ -142,6 +147,8 @@ class Route:
     subprotocols: Sequence[str] = ()
     requires_subprotocol: bool = False
     deflate: Deflate | None = None
+    frames: Frames | None = None
+    allowed_origins: Sequence[str] | str | None = None
     slow_client: SlowClient = "close"
 
     def __post_init__(self) -> None:
@@ -161,10 +168,14 @@ class Route:
         if self.slow_client not in get_args(SlowClient):
             names = ", ".join(map(repr, get_args(SlowClient)))
             raise ValueError(f"slow_client must be one of {names}; got {self.slow_client!r}")
+        if self.frames not in (None, *get_args(Frames)):
+            raise ValueError(f"frames must be 'text', 'binary' or None; got {self.frames!r}")
+        object.__setattr__(self, "allowed_origins", _read_origins(self.allowed_origins))
         if self.changes_websockets and not self.wants_websocket:
             # Somebody who says deflate=True here may well expect compressed answers, and would never learn.
             raise ValueError(
-                f"route {self.path!r} takes no WebSockets, which subprotocols, deflate and slow_client are about"
+                f"route {self.path!r} takes no WebSockets, which subprotocols, deflate, frames, allowed_origins and "
+                "slow_client are about"
             )
 
     @property
@@ -194,7 +205,13 @@ class Route:
     @property
     def changes_websockets(self) -> bool:
         """Whether anything about its WebSockets is other than the default."""
-        return bool(self.subprotocols) or self.deflate is not None or self.slow_client != "close"
+        return (
+            bool(self.subprotocols)
+            or self.deflate is not None
+            or self.frames is not None
+            or self.allowed_origins is not None
+            or self.slow_client != "close"
+        )
 
 
 def check_clashes(routes: Iterable[Route]) -> None:
@@ -223,7 +240,27 @@ def _read_methods(methods: object, is_inline: bool) -> tuple[str, ...]:
     return () if "*" in methods else tuple(methods)
 
 
+def read_deflate(deflate: object) -> Deflate | None:
+    """True is `Deflate()`, False none. Raises: TypeError."""
+    if isinstance(deflate, bool):
+        return Deflate() if deflate else None
+    if not isinstance(deflate, Deflate):
+        raise TypeError(f"deflate must be True, False or portico.Deflate(…); got {deflate!r}")
+    return deflate
+
+
+def _read_origins(origins: object) -> tuple[str, ...] | None:
+    if origins is None:
+        return None
+    listed = (origins,) if isinstance(origins, str) else tuple(origins) if isinstance(origins, Sequence) else (None,)
+    if not all(isinstance(origin, str) for origin in listed):
+        raise TypeError(f"allowed_origins must be a list of str, '*' for all, or None; got {origins!r}")
+    return listed
+
+
 def _name(who: object) -> str:
+    if isinstance(who, partial) and who.args:
+        who = who.args[0]
     return getattr(who, "__qualname__", None) or type(who).__name__
 
 

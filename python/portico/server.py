@@ -18,9 +18,19 @@ import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
-from portico._core import SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, WANTS_HEAD, WANTS_REQUEST, WANTS_WEBSOCKET
+from portico._core import (
+    FRAMES_BINARY,
+    FRAMES_BY_TYPE,
+    FRAMES_TEXT,
+    SLOW_CLOSE,
+    SLOW_DROP_NEW,
+    SLOW_DROP_OLDEST,
+    WANTS_HEAD,
+    WANTS_REQUEST,
+    WANTS_WEBSOCKET,
+)
 from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
@@ -55,6 +65,8 @@ Names: TypeAlias = "Sequence[str] | str | None"
 MAX_PATH_BYTES: Final = 107 if os.uname().sysname == "Linux" else 103
 
 _SLOW: Final = {"close": SLOW_CLOSE, "drop_new": SLOW_DROP_NEW, "drop_oldest": SLOW_DROP_OLDEST}
+
+_FRAMES: Final[dict[str | None, int]] = {None: FRAMES_BY_TYPE, "text": FRAMES_TEXT, "binary": FRAMES_BINARY}
 
 _running: dict[int, Server] = {}
 
@@ -695,4 +707,6 @@ def _websocket_spec(route: Route) -> WebSocketSpec:
     how = None
     if deflate is not None:
         how = (deflate.level, deflate.window_bits, deflate.min_bytes, deflate.context_takeover)
-    return route.subprotocols, route.requires_subprotocol, how, _SLOW[route.slow_client]
+    slow, frames = _SLOW[route.slow_client], _FRAMES[route.frames]
+    origins = cast("tuple[str, ...] | None", route.allowed_origins)
+    return route.subprotocols, route.requires_subprotocol, how, slow, frames, origins

@@ -12,8 +12,9 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
+from portico._core import REACH_ALL, REACH_BELOW, REACH_EXACT
 from portico.response import read_fields
 from portico.routes import TOKEN, check_flag
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 HeaderFields: TypeAlias = "Mapping[str, str | Sequence[str]] | Sequence[tuple[str, str]]"
 Validation: TypeAlias = "str | tuple[str, str] | tuple[()]"
+
+Reach: TypeAlias = Literal["below", "exact", "all"]
+_REACH: dict[Reach, int] = {"below": REACH_BELOW, "exact": REACH_EXACT, "all": REACH_ALL}
 
 _QUOTED = re.compile(r'\s*"([^"]*)"\s*==\s*"([^"]*)"\s*')
 # What a field value can be once the white space around it is gone (RFC 9110 §5.5), without obs-text.
@@ -53,11 +57,13 @@ class StaticPathOptions:
 class StaticPath:
     """A directory or a file that is served without Python. Made by `static_path`. An option that is None is inherited.
 
-    `path` is absolute; a `validation` of `()` is none at all.
+    `path` is absolute; a `validation` of `()` is none at all. `reach` says what of the requests below its URL path is
+    its own: "below", all; of a file also "exact", only itself, or "all", which are answered with the file.
     """
 
     path: str
     _: KW_ONLY
+    reach: Reach = "below"
     indexhtml: bool | None = None
     fallthrough: bool | None = None
     html_charset: str | None = None
@@ -70,10 +76,17 @@ class StaticPath:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", _read_path(self.path))
+        if self.reach not in get_args(Reach) or (self.reach != "below" and not self.is_file):
+            raise ValueError(f"reach must be 'below', or of a file 'exact' or 'all'; got {self.reach!r}")
         for option in fields(StaticPathOptions):
             value = getattr(self, option.name)
             if value is not None:
                 object.__setattr__(self, option.name, _read_option(option.name, value))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is one file, and not a directory."""
+        return not os.path.isdir(self.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +259,7 @@ def _spec(name: str, mount: Mount, options: StaticPathOptions) -> FilesSpec:
             chosen.symlinks,
             chosen.listing,
             chosen.precompressed,
+            _REACH[mount.reach],
         ),
     )
 

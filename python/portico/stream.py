@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from itertools import chain
 from time import monotonic
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from portico._core import FULL, SENT, SHUT
 from portico.pull import byte_size, settle
@@ -25,6 +25,16 @@ BUDGET_S: Final = 0.005
 Report = Callable[[Exception], None]
 
 
+class UnderWay(Protocol):
+    """An answer under way, as far as the dispatcher is concerned."""
+
+    def drained(self) -> None:
+        """The client has taken everything."""
+
+    def gone(self) -> None:
+        """The client has left."""
+
+
 class Stream:
     """An answer under way, until it has ended in `finish` or `abort`; neither is said twice.
 
@@ -32,7 +42,7 @@ class Stream:
     """
 
     def __init__(
-        self, core: Core, number: int, answer: StreamAnswer, under_way: dict[int, Stream], report: Report
+        self, core: Core, number: int, answer: StreamAnswer, under_way: dict[int, UnderWay], report: Report
     ) -> None:
         self.has_begun = False
         self.is_over = False
@@ -93,7 +103,7 @@ class IteratedStream(Stream):
     """One whose pieces come from an iterator, which is advanced between other events."""
 
     def __init__(
-        self, core: Core, number: int, answer: StreamAnswer, under_way: dict[int, Stream], report: Report
+        self, core: Core, number: int, answer: StreamAnswer, under_way: dict[int, UnderWay], report: Report
     ) -> None:
         super().__init__(core, number, answer, under_way, report)
         self._source = cast("Iterable[object]", answer.source)
@@ -162,7 +172,7 @@ class AwaitedStream(Stream):
     """One whose pieces come from an async iterator: `run` is a task of its own."""
 
     def __init__(
-        self, core: Core, number: int, answer: StreamAnswer, under_way: dict[int, Stream], report: Report
+        self, core: Core, number: int, answer: StreamAnswer, under_way: dict[int, UnderWay], report: Report
     ) -> None:
         super().__init__(core, number, answer, under_way, report)
         self.task: asyncio.Future[None] | None = None

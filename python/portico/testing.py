@@ -73,6 +73,7 @@ class FakeCore:
         self.unanswered: set[int] = set()
         self.bodiless: set[int] = set()  # HEAD requests
         self.bodies: dict[int, bytearray] = {}  # by connection: what `write` and `respond_file` sent, also in the end
+        self.telling: set[int] = set()  # answers whose end is told, however it comes
         self.streaming: dict[int, int | None] = {}  # answers under way → how many bytes are left of the announced
         self.held: dict[int, int] = {}  # connection → how many of its events are not finished
         self.held_bytes: dict[int, int] = {}
@@ -134,6 +135,7 @@ class FakeCore:
 
     def gone(self, number: int) -> None:
         self.unanswered.discard(number)
+        self.telling.discard(number)
         self.streaming.pop(number, None)
         self.push(GONE, number)
 
@@ -230,12 +232,24 @@ class FakeCore:
         self.bodies[number] = bytearray(os.pread(descriptor, length, 0))
         return was_unanswered
 
-    def begin(self, number: int, status: int, reason: str | None, fields: Any, length: int | None) -> int:
+    def begin(
+        self,
+        number: int,
+        status: int,
+        reason: str | None,
+        fields: Any,
+        length: int | None,
+        *,
+        tells_end: bool = False,
+    ) -> int:
         self.commands.append(("begin", number, status, reason, fields, length))
         if number not in self.unanswered:
             return SHUT
         self.unanswered.discard(number)
+        if tells_end:
+            self.telling.add(number)
         if number in self.bodiless or status in (204, 304):
+            self._tell_end(number)
             return BODILESS
         self.bodies[number] = bytearray()
         self.streaming[number] = length
@@ -257,6 +271,17 @@ class FakeCore:
         self.bodies[number] += piece
         return FULL if number in self.full else SENT
 
+    def offer(self, number: int, data: Any) -> int:
+        """As `write`, but what is FULL was not taken."""
+        if number in self.full and number in self.streaming:
+            self.commands.append(("offer", number, data))
+            return FULL
+        return self.write(number, data)
+
+    @staticmethod
+    def new_number() -> int:
+        return next(_numbers)
+
     def resume(self, number: int) -> None:
         """DRAINED follows at once, or for a connection in `full` or `queued` when the test says `drained`."""
         self.commands.append(("resume", number))
@@ -265,11 +290,17 @@ class FakeCore:
 
     def finish(self, number: int, trailers: Any) -> bool:
         self.commands.append(("finish", number, trailers))
-        return not self.streaming.pop(number, 1)
+        was_streaming = number in self.streaming
+        is_whole = not self.streaming.pop(number, 1)
+        if was_streaming:
+            self._tell_end(number)
+        return is_whole
 
     def abort(self, number: int) -> None:
         self.commands.append(("abort", number))
-        self.streaming.pop(number, None)
+        if number in self.streaming:
+            del self.streaming[number]
+            self._tell_end(number)
 
     def proceed(self, number: int) -> bool:
         self.commands.append(("proceed", number))
@@ -352,6 +383,11 @@ class FakeCore:
             self.wake()
             os.close(self._readable)
             os.close(self._writable)
+
+    def _tell_end(self, number: int) -> None:
+        if number in self.telling:
+            self.telling.discard(number)
+            self.push(GONE, number)
 
     def _forget(self, number: int) -> bool:
         self.queued.discard(number)

@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar
 
 from portico.pull import Pull, Reader
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MessageListener: TypeAlias = Callable[[bool, "str | bytes"], object]
 PlainListener: TypeAlias = Callable[[], object]
+Send: TypeAlias = Callable[[int, "str | bytes | bytearray | memoryview"], int]
 AnyMessageListener = TypeVar("AnyMessageListener", bound=MessageListener)
 AnyPlainListener = TypeVar("AnyPlainListener", bound=PlainListener)
 
@@ -58,11 +60,29 @@ class Link:
 
     def __init__(self, core: Core, route: Route, server: Address | ProxiedAddress, subprotocol: str | None) -> None:
         self.core = core
-        self.send = core.send
+        self.send = core.send if route.frames is None else partial(_CONVERTED[route.frames], core.send)
         self.route = route
         self.server = server
         self.subprotocol = subprotocol
         self.listener = None if route.on_message is None else _without_type(route.on_message)
+
+
+def _send_text(send: Send, number: int, data: str | bytes | bytearray | memoryview) -> int:
+    if not isinstance(data, (bytes, bytearray, memoryview)):
+        return send(number, data)
+    try:
+        return send(number, str(data, "utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"bytes that are not UTF-8 can't be sent as text, which this route's frames are: {error}"
+        ) from None
+
+
+def _send_binary(send: Send, number: int, data: str | bytes | bytearray | memoryview) -> int:
+    return send(number, data.encode() if isinstance(data, str) else data)
+
+
+_CONVERTED = {"text": _send_text, "binary": _send_binary}
 
 
 def _without_type(
@@ -171,7 +191,7 @@ class WebSocket:
     # Sending
 
     def send(self, data: str | bytes | bytearray | memoryview) -> SendResult:
-        """Queue one message and return at once: `str` as text, bytes-like as binary.
+        """Queue one message and return at once: `str` as text, bytes-like as binary, unless the route fixes the type.
 
         Returns: SENT; CLOSED; or FULL if it doesn't fit into `max_outbox_bytes` with what is queued already. What
         happens to so slow a client is `slow_client`'s choice. Raises: TypeError.

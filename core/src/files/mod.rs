@@ -12,5 +12,5 @@ mod walk;
 
 pub use cache::{Cached, FileCache};
 pub use entry::{Entry, File, ReadError, look_up};
-pub use mount::{Mount, MountOptions, Mounts};
+pub use mount::{Mount, MountOptions, Mounts, Reach};
 pub use root::{How, Root};

@@ -21,6 +21,19 @@ pub struct MountOptions {
     pub allows_dotfiles: bool,
     pub listing: bool,
     pub precompressed: bool,
+    pub reach: Reach,
+}
+
+/// Which requests at and below its path are its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// All, whatever it has there.
+    #[default]
+    Below,
+    /// Of one file: only the path itself.
+    Exact,
+    /// Of one file: all, and each is answered with the file.
+    All,
 }
 
 impl MountOptions {
@@ -68,7 +81,17 @@ impl Mount {
 
     /// What follows the mount in a request's path, still encoded; `None`: that path is not below it.
     fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
-        if self.path == "/" {
+        let itself = if self.is_whole_site() { "/" } else { "" };
+        let rest = self.rest_below(path)?;
+        match self.options.reach {
+            Reach::Below => Some(rest),
+            Reach::Exact => (rest == itself).then_some(rest),
+            Reach::All => Some(itself),
+        }
+    }
+
+    fn rest_below<'a>(&self, path: &'a str) -> Option<&'a str> {
+        if self.is_whole_site() {
             return Some(path);
         }
         // Whole segments only: `/static` must not serve `/static-secret`.
@@ -130,6 +153,21 @@ mod tests {
         assert_eq!(find(&mounts, "/a/bc"), Some((2, "/bc")));
         assert_eq!(find(&["/a"], "/b"), None);
         assert_eq!(find(&["/a"], "*"), None);
+    }
+
+    #[test]
+    fn one_file_is_itself_only_or_all_below_or_what_is_there() {
+        let find = |reach, path, asked| {
+            let options = MountOptions { reach, ..MountOptions::default() };
+            let mounts = Mounts::new(vec![Mount::new(path, None, options)]);
+            mounts.find(asked).map(|(_, rest)| rest.to_owned())
+        };
+        let (itself, below, whole) = (Some(String::new()), Some("/x".to_owned()), Some("/".to_owned()));
+        assert_eq!(find(Reach::Below, "/a", "/a/x"), below);
+        assert_eq!([find(Reach::Exact, "/a", "/a"), find(Reach::Exact, "/a", "/a/x")], [itself.clone(), None]);
+        assert_eq!([find(Reach::Exact, "/", "/"), find(Reach::Exact, "/", "/x")], [whole.clone(), None]);
+        assert_eq!([find(Reach::All, "/a", "/a"), find(Reach::All, "/a", "/a/x")], [itself.clone(), itself]);
+        assert_eq!([find(Reach::All, "/", "/"), find(Reach::All, "/", "/x/../y")], [whole.clone(), whole]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Thread: whichever thread of the interpreter calls, attached to it.
 
-use crate::files::{Mount, MountOptions, Mounts, Root};
+use crate::files::{Mount, MountOptions, Mounts, Reach, Root};
 use crate::http::Answer;
 use crate::listen::Listener;
 use crate::number::Number;
@@ -85,12 +85,20 @@ pub fn payload_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<(Opcode, Cow<'a, [
 
 type InlineSpec = (u16, Vec<(String, String)>, Vec<u8>);
 type DeflateSpec = (u8, u8, usize, bool);
-type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8);
+type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8, u8, Option<Vec<String>>);
 pub type RouteSpec = (Number, String, bool, Vec<String>, u8, Option<InlineSpec>, Option<WebSocketSpec>);
 
 pub const SLOW_CLOSE: u8 = 0;
 pub const SLOW_DROP_NEW: u8 = 1;
 pub const SLOW_DROP_OLDEST: u8 = 2;
+
+pub const FRAMES_BY_TYPE: u8 = 0;
+pub const FRAMES_TEXT: u8 = 1;
+pub const FRAMES_BINARY: u8 = 2;
+
+pub const REACH_BELOW: u8 = 0;
+pub const REACH_EXACT: u8 = 1;
+pub const REACH_ALL: u8 = 2;
 
 pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
     let mut routes = Vec::with_capacity(specs.len());
@@ -120,7 +128,7 @@ pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
     Ok(RouteTable::new(routes))
 }
 
-type FilesOptions = (bool, bool, String, Vec<(String, String)>, Option<(String, String)>, bool, bool, bool, bool);
+type FilesOptions = (bool, bool, String, Vec<(String, String)>, Option<(String, String)>, bool, bool, bool, bool, u8);
 pub type FilesSpec = (String, Option<PathBuf>, Option<FilesOptions>);
 
 /// Opens every root, so it may wait for a disk: call it detached.
@@ -131,8 +139,18 @@ pub fn mounts_of(specs: Vec<FilesSpec>) -> Result<Mounts, MountError> {
             mounts.push(Mount::new(&path, None, MountOptions::default()));
             continue;
         };
-        let (indexhtml, fallthrough, html_charset, fields, validation, dotfiles, symlinks, listing, precompressed) =
-            options;
+        let (
+            indexhtml,
+            fallthrough,
+            html_charset,
+            fields,
+            validation,
+            dotfiles,
+            symlinks,
+            listing,
+            precompressed,
+            reach,
+        ) = options;
         check_fields(&fields)?;
         let opened = Root::open(&root, symlinks).map_err(|error| MountError::Root(root, error))?;
         let validation = validation.map(|(name, value)| (name, value.into_bytes()));
@@ -145,6 +163,11 @@ pub fn mounts_of(specs: Vec<FilesSpec>) -> Result<Mounts, MountError> {
             allows_dotfiles: dotfiles,
             listing,
             precompressed,
+            reach: match reach {
+                REACH_EXACT => Reach::Exact,
+                REACH_ALL => Reach::All,
+                _ => Reach::Below,
+            },
         };
         mounts.push(Mount::new(&path, Some(opened), options));
     }
@@ -183,7 +206,7 @@ fn check_fields(fields: &[(String, String)]) -> Result<(), MountError> {
 }
 
 fn websocket_options(spec: WebSocketSpec) -> PyResult<WebSocketOptions> {
-    let (subprotocols, requires_subprotocol, deflate, slow_client) = spec;
+    let (subprotocols, requires_subprotocol, deflate, slow_client, frames, allowed_origins) = spec;
     let deflate = deflate.map(|(level, window_bits, min_bytes, context_takeover)| {
         if !(1..=9).contains(&level) || !(9..=15).contains(&window_bits) {
             let text = format!("deflate needs a level of 1-9 and window_bits of 9-15, not {level} and {window_bits}");
@@ -197,7 +220,14 @@ fn websocket_options(spec: WebSocketSpec) -> PyResult<WebSocketOptions> {
         SLOW_DROP_OLDEST => SlowClient::DropOldest,
         other => return Err(PyValueError::new_err(format!("slow_client must be 0, 1 or 2, not {other}"))),
     };
-    Ok(WebSocketOptions { subprotocols, requires_subprotocol, deflate: deflate.transpose()?, slow_client })
+    let frames = match frames {
+        FRAMES_BY_TYPE => None,
+        FRAMES_TEXT => Some(Opcode::Text),
+        FRAMES_BINARY => Some(Opcode::Binary),
+        other => return Err(PyValueError::new_err(format!("frames must be 0, 1 or 2, not {other}"))),
+    };
+    let deflate = deflate.transpose()?;
+    Ok(WebSocketOptions { subprotocols, requires_subprotocol, deflate, slow_client, frames, allowed_origins })
 }
 
 pub fn open_listener(address: &Bound<'_, PyAny>, mode: Option<u32>) -> PyResult<(Listener, String, u16, bool)> {

@@ -9,7 +9,7 @@ use crate::connection::{Connection, Turn};
 use crate::engine::Engine;
 use crate::http::Answer;
 use crate::http_stream::{Begun, TooMuch};
-use crate::number::Number;
+use crate::number::{self, Number};
 use crate::outgoing::Outgoing;
 use crate::reactor::Reactor;
 use crate::route_table::{RouteTable, Wants};
@@ -18,8 +18,9 @@ use crate::topics::Topics;
 use crate::watchman;
 use crate::websocket_send::Outcome;
 use arguments::{
-    FilesSpec, RouteSpec, SLOW_CLOSE, SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, check_status, deadline_after,
-    item, limits_of, mounts_of, open_listener, os_error, payload_of, routes_of, value_error,
+    FRAMES_BINARY, FRAMES_BY_TYPE, FRAMES_TEXT, FilesSpec, REACH_ALL, REACH_BELOW, REACH_EXACT, RouteSpec, SLOW_CLOSE,
+    SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, check_status, deadline_after, item, limits_of, mounts_of,
+    open_listener, os_error, payload_of, routes_of, value_error,
 };
 use batch::Batch;
 use parking_lot::Mutex;
@@ -67,6 +68,14 @@ fn code(outcome: Outcome) -> u8 {
         Outcome::Sent => SENT,
         Outcome::Shut => SHUT,
         Outcome::Full => FULL,
+    }
+}
+
+fn written(written: Option<Result<Outcome, TooMuch>>) -> PyResult<u8> {
+    match written {
+        Some(Ok(outcome)) => Ok(code(outcome)),
+        Some(Err(TooMuch)) => Err(PyValueError::new_err("the body is longer than its Content-Length")),
+        None => Ok(SHUT),
     }
 }
 
@@ -196,7 +205,7 @@ impl Core {
         }
     }
 
-    #[pyo3(signature = (number, status, reason, fields, length, close = false))]
+    #[pyo3(signature = (number, status, reason, fields, length, close = false, tells_end = false))]
     #[allow(clippy::too_many_arguments)]
     fn begin(
         &self,
@@ -207,11 +216,12 @@ impl Core {
         fields: Vec<(PyBackedStr, PyBackedStr)>,
         length: Option<u64>,
         close: bool,
+        tells_end: bool,
     ) -> PyResult<u8> {
         check_status(status)?;
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
         let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &[], close };
-        let begun = self.now(py, number, |connection, turn| connection.begin_stream(&answer, length, turn));
+        let begun = self.now(py, number, |connection, turn| connection.begin_stream(&answer, length, tells_end, turn));
         match begun.unwrap_or(Ok(Begun::Shut)).map_err(value_error)? {
             Begun::Body => Ok(SENT),
             Begun::Bodiless => Ok(BODILESS),
@@ -221,11 +231,17 @@ impl Core {
 
     fn write(&self, py: Python<'_>, number: Number, data: &Bound<'_, PyAny>) -> PyResult<u8> {
         let (_, data) = payload_of(data)?;
-        match self.now(py, number, |connection, turn| connection.write_stream(&data, turn)) {
-            Some(Ok(outcome)) => Ok(code(outcome)),
-            Some(Err(TooMuch)) => Err(PyValueError::new_err("the body is longer than its Content-Length")),
-            None => Ok(SHUT),
-        }
+        written(self.now(py, number, |connection, turn| connection.write_stream(&data, turn)))
+    }
+
+    fn offer(&self, py: Python<'_>, number: Number, data: &Bound<'_, PyAny>) -> PyResult<u8> {
+        let (_, data) = payload_of(data)?;
+        written(self.now(py, number, |connection, turn| connection.offer_stream(&data, turn)))
+    }
+
+    #[staticmethod]
+    fn new_number() -> Number {
+        number::next()
     }
 
     fn resume(&self, py: Python<'_>, number: Number) {
@@ -526,7 +542,9 @@ impl Core {
             let mut audience = lease.audience(server, topic);
             audience.retain(|number| *number != exclude);
             if is_corked || audience.len() <= AUDIENCE_PER_TURN {
-                return Ok(lease.send_to(&audience, is_corked, &mut message));
+                let others = lease.take_others(&mut audience, opcode);
+                return Ok(lease.send_to(&audience, is_corked, &mut message)
+                    + lease.send_converted(&others, is_corked, &message));
             }
         }
         // The count is promised, so wait for the reactor, detached: its holder never waits for us.
@@ -534,6 +552,7 @@ impl Core {
             let mut lease = self.engine.lease();
             let mut audience = lease.audience(server, topic);
             audience.retain(|number| *number != exclude);
+            let others = lease.take_others(&mut audience, opcode);
             if self.compresses_alone(&message) {
                 let codings = lease.codings(&audience, message.payload().len());
                 drop(lease);
@@ -543,6 +562,11 @@ impl Core {
             let mut taken = 0;
             for part in audience.chunks(AUDIENCE_PER_TURN) {
                 taken += lease.send_to(part, false, &mut message);
+                drop(lease);
+                lease = self.engine.lease();
+            }
+            for part in others.chunks(AUDIENCE_PER_TURN) {
+                taken += lease.send_converted(part, false, &message);
                 drop(lease);
                 lease = self.engine.lease();
             }
@@ -655,6 +679,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("SLOW_CLOSE", SLOW_CLOSE),
         ("SLOW_DROP_NEW", SLOW_DROP_NEW),
         ("SLOW_DROP_OLDEST", SLOW_DROP_OLDEST),
+        ("FRAMES_BY_TYPE", FRAMES_BY_TYPE),
+        ("FRAMES_TEXT", FRAMES_TEXT),
+        ("FRAMES_BINARY", FRAMES_BINARY),
+        ("REACH_BELOW", REACH_BELOW),
+        ("REACH_EXACT", REACH_EXACT),
+        ("REACH_ALL", REACH_ALL),
         ("WANTS_HEAD", Wants::HEAD.0),
         ("WANTS_REQUEST", Wants::REQUEST.0),
         ("WANTS_WEBSOCKET", Wants::WEBSOCKET.0),

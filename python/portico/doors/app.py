@@ -15,7 +15,7 @@ from portico.home import Callbacks, current_home, require_idle
 from portico.proxies import Proxies
 from portico.request import Request
 from portico.response import Response, read_whole
-from portico.routes import Deflate, Inline, Limits, Route, SlowClient
+from portico.routes import Deflate, Inline, Limits, Route, SlowClient, read_deflate
 from portico.server import Names, Server, list_servers
 from portico.static_paths import StaticPath, static_path
 
@@ -231,7 +231,7 @@ def build_server(
     Raises: TypeError, ValueError, OSError.
     """
     for_route = {name: options.pop(name) for name in _ROUTE_OPTIONS & options.keys()}
-    for_route["deflate"] = _read_deflate(for_route.get("deflate", False))
+    for_route["deflate"] = read_deflate(for_route.get("deflate", False))
     members = _read_app(app)
     call, on_headers, on_ws_open = (members.get(name) for name in _CALLABLES)
     if call is None and on_ws_open is None:
@@ -303,14 +303,6 @@ def _browse(url: str) -> None:
     else:
         if not is_open:
             logger.warning("no browser was opened: none was found")
-
-
-def _read_deflate(deflate: object) -> Deflate | None:
-    if isinstance(deflate, bool):
-        return Deflate() if deflate else None
-    if not isinstance(deflate, Deflate):
-        raise TypeError(f"deflate must be True, False or portico.Deflate(…); got {deflate!r}")
-    return deflate
 
 
 def _read_inline(path: str, answer: tuple[str, bytes | str] | Response) -> Inline:
