@@ -54,7 +54,7 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 
 
 def test_every_example_is_tried() -> None:
-    assert len(EXAMPLES) == len(examples("websockets", "static-files", "answers", "requests"))
+    assert len(EXAMPLES) == len(examples("websockets", "static-files", "answers", "requests", "handlers"))
 
 
 @pytest.mark.parametrize(("page", "example"), examples("websockets"))
@@ -111,6 +111,41 @@ def test_example_answers(
     answered = {name: len(core.said(name)) for name in ("respond", "respond_file", "write")}
     assert any(answered.values()), answered
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(("page", "example"), examples("handlers"))
+def test_example_handles(
+    core: FakeCore,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page: str,
+    example: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "index.html").touch()
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs", "exec"), names)
+    server = names["server"]
+    for route, handler in server._routes.items():
+        if handler.on_request is not None:
+            core.request(number_of(server), handler.path + "/1", route=route)
+        if handler.wants_websocket:
+            number = core.open(number_of(server), handler.path + "?name=Ada", route=route)
+            core.message(number, "hello")
+    for _ in range(3):
+        portico.service(0)
+    if "tell" in names:
+        names["tell"](1, "hello")
+    assert core.said("respond") or core.said("send") or core.said("write")
+    assert [answer[1] for answer in core.said("respond") if answer[1] >= 500] == []
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+def test_table_of_handlers_is_complete() -> None:
+    written = re.findall(r"^\| `(handler\w*)\(", (DOCS / "handlers.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(written) == sorted(name for name in portico.__all__ if name.split("_")[0] == "handler")
 
 
 @pytest.mark.parametrize(("page", "example"), examples("requests"))

@@ -138,6 +138,50 @@ def test_stream_goes_on_at_the_pace_of_its_readers() -> None:
         end_by_ctrl_c(process)
 
 
+def test_handlers_chat_echoes_bytes_and_tells_everybody_texts() -> None:
+    with running("handlers_chat.py") as (url, process):
+        with connect(ws_url(url, "/ws"), open_timeout=DEADLINE_S) as echo:
+            echo.send(b"\x00\xff")
+            assert echo.recv(timeout=DEADLINE_S) == b"\x00\xff"
+        with connect(ws_url(url, "/chat"), open_timeout=DEADLINE_S) as first:
+            with connect(ws_url(url, "/chat"), open_timeout=DEADLINE_S) as second:
+                while get(url + "/clients") != "2":  # a handshake is done before its on_open has run
+                    pass
+                second.send("hello")
+                assert [ws.recv(timeout=DEADLINE_S) for ws in (first, second)] == ["hello", "hello"]
+            while get(url + "/clients") != "1":
+                pass
+            first.send("alone")
+            assert first.recv(timeout=DEADLINE_S) == "alone"
+        end_by_ctrl_c(process)
+
+
+def test_events_reach_all_and_who_comes_back_gets_what_was_missed() -> None:
+    def listen(last: str = "") -> urllib.request.Request:
+        return urllib.request.Request(url + "/events", headers={"Last-Event-ID": last} if last else {})
+
+    def say(text: str) -> None:
+        with urllib.request.urlopen(url + "/say", data=text.encode(), timeout=DEADLINE_S) as answer:
+            assert answer.status == 204
+
+    def event(number: int, text: str) -> bytes:
+        return f"id: {number}\nretry: 1000\ndata: {text}\n\n".encode()
+
+    with running("events.py") as (url, process):
+        assert "EventSource" in get(url + "/")
+        with urllib.request.urlopen(listen(), timeout=DEADLINE_S) as first:
+            assert first.headers["Content-Type"] == "text/event-stream"
+            assert first.read(13) == b": heartbeat\n\n"
+            for number, text in enumerate(("one", "two"), 1):
+                say(text)
+                assert first.read(len(event(number, text))) == event(number, text)
+        say("three")
+        for last, missed in (("1", event(2, "two") + event(3, "three")), ("3", b""), ("", event(1, "one"))):
+            with urllib.request.urlopen(listen(last), timeout=DEADLINE_S) as again:
+                assert again.read(len(missed) + 2).startswith(missed)
+        end_by_ctrl_c(process)
+
+
 def test_every_example_is_short_and_tried_here() -> None:
     tried = Path(__file__).read_text(encoding="utf-8")
     for example in EXAMPLES.glob("*.py"):

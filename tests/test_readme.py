@@ -26,6 +26,13 @@ def start_and_tell(host, port, *rest, **options):
     print(server.url, flush=True)
     return server
 portico.start_server = start_and_tell
+
+make = portico.http_server
+def make_and_tell(url, *rest, **options):
+    server = make("http://127.0.0.1:0", *rest, **options).start()
+    print(server.url, flush=True)
+    return server
+portico.http_server = make_and_tell
 source = sys.stdin.read()
 names = {"__name__": "__main__"}
 try:

@@ -106,12 +106,11 @@ def test_data_of_another_kind_is_refused_and_nothing_is_sent(core: FakeCore, dat
     assert core.commands == []
 
 
-def test_sending_after_close_is_an_error_and_after_the_client_left_an_answer(core: FakeCore) -> None:
+def test_sending_after_the_end_is_an_answer_whoever_made_it(core: FakeCore) -> None:
     streams = Streams()
     _, conn = streams.ask(core)
     conn.close()
-    with pytest.raises(RuntimeError, match=r"send\(\) after close\(\)"):
-        conn.send("x")
+    assert conn.send("x") is SendResult.CLOSED
     number, left = streams.ask(core)
     left.send("x")
     core.gone(number)
@@ -257,6 +256,26 @@ def test_a_coroutine_that_closes_goes_on_to_its_end(core: FakeCore) -> None:
         portico.service(0)
     assert steps == ["cleaned up"]
     assert len(streams.ended) == 1
+
+
+def test_a_coroutine_whose_stream_others_close_is_cancelled(core: FakeCore) -> None:
+    steps: list[str] = []
+
+    async def on_request(conn: StreamConnection, req: Request) -> None:
+        try:
+            await asyncio.sleep(DEADLINE_S)
+        except asyncio.CancelledError:
+            steps.append("cancelled")
+            raise
+
+    streams = Streams(on_request)
+    _, conn = streams.ask(core)
+    portico.service(0)
+    conn.close()
+    for _ in range(4):
+        portico.service(0)
+    assert steps == ["cancelled"]
+    assert streams.ended == [conn]
 
 
 def test_any_thread_may_send_and_close(core: FakeCore) -> None:

@@ -29,7 +29,8 @@ _NEVER = re.compile(r"[\r\n\0]")
 class StreamConnection:
     """One answer under way. `send` and `close` never block, and never raise for what the client does.
 
-    The answer ends with `close()`, not with the callback; whoever keeps this object may send, from any thread.
+    The answer ends with `close()`, not with the callback; whoever keeps this object may send, from any thread. When it
+    has ended, a coroutine callback that still runs is cancelled, unless it was the one that closed it.
     """
 
     def __init__(self, core: Core, number: int, request: Request, on_over: Callable[[StreamConnection], None]) -> None:
@@ -44,6 +45,7 @@ class StreamConnection:
         self._is_closed = False  # by the app
         self._is_complete = False  # with its head: what HEAD asks for has no body; or the client has left
         self._is_over = False
+        self._closes_itself = False  # the coroutine has closed it, and may have more to do
         self._drainers: tuple[PlainListener, ...] = ()
         self._waiters: list[asyncio.Future[bool]] = []
         # The connection's number is the next answer's as soon as this one has ended, so nothing is sent beside the end.
@@ -90,15 +92,13 @@ class StreamConnection:
         """Send a piece now; with the first one go status and headers. `str` is sent as UTF-8.
 
         Returns: SENT; FULL if it doesn't fit into `max_outbox_bytes` with what is queued: it was not taken, see `drain`
-        and `on_drain`; CLOSED if the client has left. Raises: TypeError; RuntimeError after `close()`; ValueError for
-        headers that HTTP cannot carry.
+        and `on_drain`; CLOSED after `close()`, or if the client has left. Raises: TypeError; ValueError for headers
+        that HTTP cannot carry.
         """
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise TypeError(f"data must be str or bytes, not {type(data).__name__} ({data!r})")
         with self._lock:
-            if self._is_closed:
-                raise RuntimeError("send() after close()")
-            if not self._begin():
+            if self._is_closed or not self._begin():
                 return SendResult.CLOSED
             taken = self._core.offer(self._number, data)
             if taken == FULL and self._drainers:
@@ -112,6 +112,7 @@ class StreamConnection:
                 return SendResult.CLOSED
             goes_on = self._begin()
             self._is_closed = True
+            self._closes_itself = self.task is not None and self.task is _current_task()
             is_whole = goes_on and self._core.finish(self._number, ())
         return SendResult.SENT if is_whole else SendResult.CLOSED
 
@@ -157,7 +158,7 @@ class StreamConnection:
                 return
             self._is_over = True
         self._settle_waiters(False)
-        if self.task is not None and not self._is_closed:
+        if self.task is not None and not self._closes_itself:
             self.task.cancel()
         self._drainers = ()
         self._on_over(self)
@@ -190,3 +191,8 @@ class StreamConnection:
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
             settle(waiter, result)
+
+
+def _current_task() -> object:
+    # current_task() raises where no loop runs.
+    return None if asyncio._get_running_loop() is None else asyncio.current_task()

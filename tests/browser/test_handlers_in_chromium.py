@@ -1,0 +1,137 @@
+"""The handlers door and a real browser: EventSource that comes back, and WebSockets whose frames have a type."""
+
+import queue
+import shutil
+from collections.abc import Iterator
+
+import pytest
+
+from portico import (
+    Request,
+    Server,
+    StreamConnection,
+    format_sse,
+    handler_inline,
+    handler_stream,
+    handler_ws,
+    http_server,
+)
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
+CHROMIUM = shutil.which("chromium")
+if CHROMIUM is None:
+    pytest.skip("browser tests need Chromium: apt install chromium", allow_module_level=True)
+
+DEADLINE_S = 20
+FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync""".split()
+PAGE = handler_inline("/", "<!doctype html><title>handlers</title>", "text/html")
+
+# Listens until `count` events have come, and tells which.
+LISTEN = """(count) => new Promise((resolve) => {
+  const seen = [], source = new EventSource("/events");
+  const note = ({ type, data, lastEventId }) => {
+    seen.push([type, data, lastEventId]);
+    if (seen.length === count) { source.close(); resolve(seen); }
+  };
+  source.onmessage = note;
+  source.addEventListener("tick", note);
+})"""
+
+# Sends one text and one binary message, and tells what came back, or how the connection ended.
+TALK = """(path) => new Promise((resolve) => {
+  const ws = new WebSocket(location.origin.replace("http", "ws") + path), seen = [];
+  ws.binaryType = "arraybuffer";
+  ws.onopen = () => { ws.send(Uint8Array.of(0xc3, 0xa9)); ws.send("é"); };
+  ws.onmessage = ({ data }) => {
+    seen.push(typeof data === "string" ? data : Array.from(new Uint8Array(data)));
+    if (seen.length === 2) ws.close(1000);
+  };
+  ws.onclose = ({ code }) => resolve([seen, code]);
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> "Iterator[sync_api.Browser]":
+    with sync_api.sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS) as browser:
+            yield browser
+
+
+def open_page(browser: "sync_api.Browser", server: Server) -> "sync_api.Page":
+    page = browser.new_page()
+    page.set_default_timeout(DEADLINE_S * 1000)
+    page.goto(server.url)
+    return page
+
+
+def test_event_source_comes_back_with_the_last_id_however_it_was_ended(browser: "sync_api.Browser") -> None:
+    asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    left: queue.SimpleQueue[StreamConnection] = queue.SimpleQueue()
+
+    def events(conn: StreamConnection, req: Request) -> None:
+        last = req.headers.get("last-event-id")
+        asked.put(last)
+        conn.set_header("Content-Type", "text/event-stream")
+        conn.send(format_sse(None, retry=20, comment="heartbeat"))
+        first = int(last or "0") + 1
+        conn.send(format_sse(f"number\n{first}", id=first))
+        conn.send(format_sse("tock", "tick", first + 1))
+        if first == 1:
+            conn.close()
+        elif first == 3:
+            raise RuntimeError("cut in the middle of it")
+
+    handlers = [PAGE, handler_stream("/events", events, left.put, method="GET")]
+    with http_server("http://127.0.0.1:0", handlers, quiet=True, callbacks="thread") as server:
+        page = open_page(browser, server)
+        seen = page.evaluate(LISTEN, 6)
+        assert seen == [
+            ["message", "number\n1", "1"],
+            ["tick", "tock", "2"],
+            ["message", "number\n3", "3"],
+            ["tick", "tock", "4"],
+            ["message", "number\n5", "5"],
+            ["tick", "tock", "6"],
+        ]
+        assert [asked.get(timeout=DEADLINE_S) for _ in range(3)] == [None, "2", "4"]
+        page.close()
+        ended = {left.get(timeout=DEADLINE_S).id for _ in range(3)}  # the last of them left by itself
+        assert len(ended) == 3
+    server.wait_closed()
+    assert left.empty() and asked.empty()
+
+
+def test_event_source_finds_a_server_that_was_started_again(browser: "sync_api.Browser") -> None:
+    def events(conn: StreamConnection, req: Request) -> None:
+        conn.set_header("Content-Type", "text/event-stream")
+        number = int(req.headers.get("last-event-id", "0")) + 1
+        conn.send(format_sse(str(number), id=number, retry=20))
+
+    handlers = [PAGE, handler_stream("/events", events, method="GET")]
+    with http_server("http://127.0.0.1:0", handlers, quiet=True, callbacks="thread") as first:
+        page = open_page(browser, first)
+        page.evaluate(f"() => {{ window.heard = ({LISTEN})(2); }}")
+        while not first.stats()["requests"] >= 2:
+            page.wait_for_timeout(10)
+    first.wait_closed()
+    with http_server(f"http://127.0.0.1:{first.port}", handlers, quiet=True, callbacks="thread") as second:
+        assert page.evaluate("() => window.heard") == [["message", "1", "1"], ["message", "2", "2"]]
+        page.close()
+    second.wait_closed()
+
+
+def test_frames_have_the_type_that_their_handler_says(browser: "sync_api.Browser") -> None:
+    handlers = [
+        PAGE,
+        handler_ws("/text", lambda ws, data: ws.send(data), textframes=True, deflate=True),
+        handler_ws("/both", lambda ws, data: ws.send(data), textframes=None),
+        handler_ws("/binary", lambda ws, data: ws.send(data)),
+    ]
+    with http_server("http://127.0.0.1:0", handlers, quiet=True, callbacks="thread") as server:
+        page = open_page(browser, server)
+        assert page.evaluate(TALK, "/text") == [["é", "é"], 1000]
+        assert page.evaluate(TALK, "/both") == [[[0xC3, 0xA9], "é"], 1000]
+        assert page.evaluate(TALK, "/binary") == [[[0xC3, 0xA9]], 1003]
+        page.close()
+    server.wait_closed()
