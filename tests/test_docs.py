@@ -1,6 +1,8 @@
 """The pages in docs/ say what the code says, and their examples run."""
 
 import inspect
+import json
+import logging
 import re
 from dataclasses import fields
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, get_args
 import pytest
 
 import portico
+from portico.access_log import AccessEntry, format_json
 from portico.forms import MAX_PART_HEAD_BYTES
 from portico.routes import SlowClient
 from portico.testing import FakeCore, number_of
@@ -54,7 +57,8 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 
 
 def test_every_example_is_tried() -> None:
-    assert len(EXAMPLES) == len(examples("websockets", "static-files", "answers", "requests", "handlers"))
+    pages = ("websockets", "static-files", "answers", "requests", "handlers", "access-log")
+    assert len(EXAMPLES) == len(examples(*pages))
 
 
 @pytest.mark.parametrize(("page", "example"), examples("websockets"))
@@ -170,3 +174,26 @@ def test_example_reads_a_request(core: FakeCore, page: str, example: str) -> Non
         ],
         [(200, "127.0.0.1 asked for http://h/")] * 3 + [(200, "192.0.2.1 asked for https://h/")],
     )
+
+
+@pytest.mark.parametrize(("page", "example"), examples("access-log"))
+def test_example_logs(core: FakeCore, capsys: pytest.CaptureFixture[str], page: str, example: str) -> None:
+    names: dict[str, portico.Server] = {}
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers.clear()  # else basicConfig does nothing
+    try:
+        exec(compile(example, "docs", "exec"), names)
+        core.logged(number_of(names["server"]), b"GET /a HTTP/1.1", body_bytes=5)
+        portico.service(0)
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+    assert capsys.readouterr().err.endswith('"GET /a HTTP/1.1" 200 5 "-" "-"\n')
+
+
+def test_fields_of_a_json_record_are_as_written() -> None:
+    page = (DOCS / "access-log.md").read_text(encoding="utf-8")
+    [written] = re.findall(r'^\| `"json"` \| one object on one line: (.*) \|$', page, re.MULTILINE)
+    entry = AccessEntry(("192.0.2.7", 1), "GET / HTTP/1.1", portico.Headers(), 200, 0, 0.0, 0.0, True, None)
+    assert re.findall(r"`(\w+)`", written) == list(json.loads(format_json(entry)))

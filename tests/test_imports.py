@@ -25,12 +25,13 @@ PUMPS = {
     "portico.pumps.event_loop",
     "portico.pumps.private_loop",
 }
-SERVER = VALUES | {"portico.websocket", "portico.home", "portico.server"}
+SERVER = VALUES | {"portico.access_log", "portico.websocket", "portico.home", "portico.server"}
 ALLOWED = {
     "portico.headers": set(),
     "portico.routes": set(),
     "portico.parameters": set(),
     "portico.proxies": set(),
+    "portico.access_log": {"portico.headers"},
     "portico.forms": {"portico.headers", "portico.parameters"},
     "portico.request": {"portico.headers", "portico.forms", "portico.parameters", "portico.proxies"},
     "portico.set_cookie": {"portico.routes"},
@@ -61,6 +62,7 @@ ALLOWED = {
         "portico.home",
         "portico.dispatch",
         "portico.websocket",
+        "portico.access_log",
         "portico.proxies",
         "portico.routes",
         "portico.static_paths",

@@ -3,6 +3,7 @@
 //!
 //! Thread: whoever holds the reactor.
 
+use crate::access_log::{AccessLog, Room};
 use crate::disk::Disk;
 use crate::files::{FileCache, How};
 use crate::http::Http;
@@ -51,6 +52,8 @@ pub struct Turn<'a> {
     pub spare: &'a mut Vec<u8>,
     /// For what is read of files.
     pub scratch: &'a mut Vec<u8>,
+    /// For records of the access log.
+    pub room: &'a Arc<Room>,
 }
 
 /// Boxed, so that an idle WebSocket does not carry what HTTP needs.
@@ -96,9 +99,11 @@ pub struct Connection {
     pub is_runnable: bool,
     /// Requests wait until it is choked no longer.
     pub awaits_room: bool,
+    /// `None`: nobody asked for one.
+    pub log: Option<Box<AccessLog>>,
     stream: Stream,
     /// Received and not used: half a head, or what came while reading was paused.
-    input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     interest: Interest,
     /// Left the poller after a hang-up, because at interest 0 it would be reported for ever.
     is_detached: bool,
@@ -120,6 +125,7 @@ impl Connection {
         settings: Arc<Settings>,
         now: Millis,
     ) -> Connection {
+        let log = settings.logs_access.then(Box::default);
         Connection {
             number,
             site,
@@ -132,6 +138,7 @@ impl Connection {
             is_dirty: false,
             is_runnable: false,
             awaits_room: false,
+            log,
             stream,
             input: Vec::new(),
             interest: Interest::READ,
@@ -388,6 +395,9 @@ impl Connection {
             let is_gone = self.is_at_end || self.is_detached;
             self.life = if is_gone { Life::Dead } else { Life::Lingering(turn.now + LINGER) };
         }
+        if self.log.is_some() {
+            self.settle_log(turn);
+        }
         if self.life == Life::Dead {
             self.filed = turn.timers.file(self.number, self.filed, None);
             return;
@@ -511,6 +521,7 @@ impl Connection {
         self.filed = turn.timers.file(self.number, self.filed, None);
         self.life = Life::Dead;
         self.leave_server(turn);
+        self.settle_log(turn);
         let is_websocket = matches!(self.protocol, Protocol::WebSocket(_));
         self.stage(if is_websocket { Kind::Closed { code: 1011, reason: String::new() } } else { Kind::Gone }, turn);
     }

@@ -148,11 +148,14 @@ impl Connection {
             Phase::Head if input.is_empty() => Step::STOP,
             Phase::Head => match http.reader.read_request(input, &limits.head) {
                 Ok(Some((used, head))) => {
+                    let since = if http.has_begun { http.since } else { turn.now };
                     http.is_first = false;
                     http.asks_head = head.method() == "HEAD";
                     // Also for answers that stay in this phase: the time for heads is over, that between requests begins.
                     http.has_begun = false;
                     http.since = turn.now;
+                    let head = Arc::new(head);
+                    self.log_request(&head, since);
                     self.begin_request(head, input.len() > used, turn);
                     Step { used, goes_on: true }
                 }
@@ -165,7 +168,9 @@ impl Connection {
                     Step::STOP
                 }
                 Err(refusal) => {
+                    let since = if http.has_begun { http.since } else { turn.now };
                     http.asks_head = false;
+                    self.log_malformed(input, since);
                     self.refuse(refusal, &[], turn);
                     Step::STOP
                 }
@@ -194,7 +199,7 @@ impl Connection {
     }
 
     /// A head is complete: answer it here, or find out who will.
-    fn begin_request(&mut self, head: RequestHead, has_body_bytes: bool, turn: &mut Turn) {
+    fn begin_request(&mut self, head: Arc<RequestHead>, has_body_bytes: bool, turn: &mut Turn) {
         turn.counters.requests += 1;
         if let Some(hosts) = &self.settings.allowed_hosts
             && !access::is_host_allowed(head.host(), hosts)
@@ -212,9 +217,9 @@ impl Connection {
             }
         {
             let rest = rest.to_owned();
-            return self.begin_file(Arc::new(head), mount, &rest, has_body_bytes, turn);
+            return self.begin_file(head, mount, &rest, has_body_bytes, turn);
         }
-        self.begin_routed(Arc::new(head), has_body_bytes, turn);
+        self.begin_routed(head, has_body_bytes, turn);
     }
 
     /// No static path is responsible.
@@ -415,6 +420,9 @@ impl Connection {
         turn: &mut Turn,
     ) {
         let keep_alive = head.framing() == BodyFraming::Empty;
+        if status >= 400 {
+            turn.counters.refuse(status);
+        }
         let answer = Answer { status, reason: None, fields, body, close: false };
         // Checked when the route was made; if it should fail all the same, nothing half-written stays.
         if !self.encode_answer(head, &answer, keep_alive, turn).unwrap_or(false) {
@@ -467,18 +475,22 @@ impl Connection {
         turn: &Turn,
     ) -> Result<bool, FieldError> {
         let keep_alive = keep_alive && head.keep_alive() && !turn.site.is_stopping();
-        self.outbox.append(|out| encode_response_head(out, line, fields, content, turn.date, keep_alive))
+        let goes_on =
+            self.outbox.append(|out| encode_response_head(out, line, fields, content, turn.date, keep_alive))?;
+        self.log_answer(line.status, content, head.method() != "HEAD", turn);
+        Ok(goes_on)
     }
 
     /// Answer an error and end the connection: where the next request begins is no longer agreed on.
     pub fn refuse(&mut self, refusal: HttpRefusal, more_fields: &[(&str, &str)], turn: &mut Turn) {
-        turn.counters.refused += 1;
+        turn.counters.refuse(refusal.status);
         let asks_head = matches!(&self.protocol, Protocol::Http(http) if http.asks_head);
         let body = error_body(refusal.status, refusal.reason);
         let fields: Vec<(&str, &str)> = [PLAIN_TEXT].iter().chain(more_fields).copied().collect();
         let line = ResponseLine { status: refusal.status, reason: None, version: Version::Http11 };
         let content = Content::Length(body.len() as u64);
         let encoded = self.outbox.append(|out| encode_response_head(out, &line, &fields, content, turn.date, false));
+        self.log_answer(refusal.status, content, !asks_head, turn);
         if encoded.is_ok() && !asks_head {
             self.outbox.append(|out| out.extend_from_slice(body.as_bytes()));
         }
@@ -514,6 +526,9 @@ impl Connection {
         match &mut http.phase {
             Phase::Head if !http.has_begun => self.life = Life::Finishing,
             Phase::Head => {
+                let since = http.since;
+                let begun = std::mem::take(&mut self.input);
+                self.log_malformed(&begun, since);
                 let reason = "the request head did not arrive within head_timeout_s";
                 self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }

@@ -155,6 +155,7 @@ impl Connection {
             }
             Ending::Length(_) | Ending::Connection => {}
         }
+        self.log_end_of_body();
         if tells_end {
             self.stage(Kind::Gone, turn); // before the next request can come
         }

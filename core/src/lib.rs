@@ -7,6 +7,7 @@
 compile_error!("portico runs on Linux so far: src/poller.rs knows epoll, timerfd and eventfd; kqueue would go there");
 
 mod access;
+mod access_log;
 mod connection;
 mod disk;
 mod engine;

@@ -2,6 +2,7 @@
 //!
 //! Thread: any. Its lock is held for moments and inside it nothing else is locked.
 
+use crate::access_log::Record;
 use crate::number::Number;
 use crate::poller::Signal;
 use crate::route_table::Route;
@@ -24,12 +25,23 @@ pub struct Event {
 pub enum Kind {
     Head(Box<Request>),
     Request(Box<Request>),
-    Open { request: Box<Request>, protocol: Option<String> },
-    Message { is_text: bool, data: Vec<u8> },
-    Closed { code: u16, reason: String },
+    Open {
+        request: Box<Request>,
+        protocol: Option<String>,
+    },
+    Message {
+        is_text: bool,
+        data: Vec<u8>,
+    },
+    Closed {
+        code: u16,
+        reason: String,
+    },
     Gone,
     Stopped,
     Drained,
+    /// For the access log; `number` is the server's.
+    Logged(Box<Record>),
 }
 
 /// A request as Python gets it.

@@ -3,6 +3,7 @@
 //!
 //! Thread: whoever holds the reactor (see `engine`).
 
+use crate::access_log::{Room, turned_away};
 use crate::connection::{Connection, Turn};
 use crate::disk::{Answers, Disk};
 use crate::files::{Entry, FileCache, Mount, Mounts};
@@ -22,7 +23,7 @@ use crate::websocket_send::Outcome;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -101,18 +102,26 @@ impl Site {
 }
 
 /// What the seam's `stats` tells.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 pub struct Counters {
     pub accepted: u64,
     pub requests: u64,
     pub messages: u64,
-    pub refused: u64,
+    /// What was answered with an error that Python never hears of, by status or close code.
+    pub refused: BTreeMap<u16, u64>,
     pub turns: u64,
     pub panics: u64,
     /// Messages that clients who read too slowly did not get.
     pub dropped: u64,
     /// Requests that were answered with a file.
     pub files: u64,
+}
+
+impl Counters {
+    /// Somebody was answered with this status or close code.
+    pub fn refuse(&mut self, status: u16) {
+        *self.refused.entry(status).or_default() += 1;
+    }
 }
 
 pub struct Reactor {
@@ -135,6 +144,7 @@ pub struct Reactor {
     answers: Arc<Answers>,
     spare: Vec<u8>,
     scratch: Vec<u8>,
+    room: Arc<Room>,
     ready: Vec<Ready>,
     buffer: Box<[u8]>,
     mailbox: Arc<Mailbox>,
@@ -177,6 +187,7 @@ impl Reactor {
             answers,
             spare: Vec::new(),
             scratch: Vec::new(),
+            room: Arc::default(),
             ready: Vec::new(),
             buffer: vec![0; RECEIVE_BUFFER_BYTES].into_boxed_slice(),
             mailbox,
@@ -320,6 +331,7 @@ impl Reactor {
             disk: &self.disk,
             spare: &mut self.spare,
             scratch: &mut self.scratch,
+            room: &self.room,
             site,
             counters: &mut self.counters,
         };
@@ -387,6 +399,11 @@ impl Reactor {
         };
         self.sites.insert(number, site);
         Ok(number)
+    }
+
+    /// How many records of the access log found no room.
+    pub fn lost_records(&self) -> u64 {
+        self.room.lost_for_ever()
     }
 
     pub fn site(&self, number: Number) -> Option<&Site> {
@@ -474,9 +491,11 @@ impl Reactor {
         let length = Content::Length(body.len() as u64);
         let _ = encode_response_head(&mut answer, &line, &fields, length, &self.date, false);
         answer.extend_from_slice(body.as_bytes());
-        if let Some(listener) = self.sites.get(&number).and_then(|site| site.listener.as_ref()) {
+        if let Some(site) = self.sites.get(&number)
+            && let Some(listener) = &site.listener
+        {
             for _ in 0..ACCEPTS_PER_TURN {
-                let Ok((descriptor, _)) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
+                let Ok((descriptor, peer)) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
                 else {
                     break;
                 };
@@ -484,7 +503,13 @@ impl Reactor {
                 let _ = stream.receive(&mut self.buffer); // closing over what was not read would reset the connection
                 let _ = stream.send(&answer);
                 stream.finish();
-                self.counters.refused += 1;
+                self.counters.refuse(503);
+                if site.settings.logs_access {
+                    let client = peer.and_then(|address| SocketAddr::try_from(address).ok());
+                    let record = turned_away(&self.room, client, 503, body.len() as u64);
+                    let event = |record| Event { number, at: self.now, kind: Kind::Logged(Box::new(record)) };
+                    self.staged.extend(record.map(event));
+                }
             }
         }
         self.reserve = self.poller.reserve();

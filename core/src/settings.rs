@@ -39,6 +39,8 @@ pub struct Settings {
     pub allowed_origins: Option<Vec<String>>,
     /// Connections over TCP want TCP_NODELAY.
     pub is_tcp: bool,
+    /// Requests and answers are told to Python, for the access log.
+    pub logs_access: bool,
     /// Lent to a connection for as long as a compressed message lasts.
     pub inflaters: InflaterPool,
 }
@@ -91,5 +93,5 @@ pub fn test_settings() -> Settings {
         close_timeout: None,
     };
     let inflaters = InflaterPool::new();
-    Settings { limits, allowed_hosts: None, allowed_origins: None, is_tcp: true, inflaters }
+    Settings { limits, allowed_hosts: None, allowed_origins: None, is_tcp: true, logs_access: false, inflaters }
 }

@@ -234,6 +234,7 @@ impl Connection {
         }
         let protocol = accepted.protocol.as_deref();
         self.outbox.append(|out| encode_switching_protocols(out, &accepted.handshake, protocol, &extensions));
+        self.log_websocket(turn);
         self.protocol = Protocol::WebSocket(Box::new(WebSocket::new(&accepted, &self.settings, turn.now)));
         turn.site.sockets.insert(self.number);
         let request = self.request(&head, route, Vec::new(), true);
@@ -282,7 +283,7 @@ impl Connection {
     }
 
     pub fn refuse_message(&mut self, refusal: WsRefusal, turn: &mut Turn) {
-        turn.counters.refused += 1;
+        turn.counters.refuse(refusal.code);
         self.close_received(refusal.code, refusal.reason, turn);
     }
 
@@ -331,6 +332,7 @@ impl Connection {
         if let Some(websocket) = self.websocket()
             && !std::mem::replace(&mut websocket.has_closed, true)
         {
+            self.log_close_code(code);
             self.stage(Kind::Closed { code, reason: reason.to_owned() }, turn);
         }
     }

@@ -12,7 +12,8 @@ any thread, returns at once, and never waits for the network; only `wait_drained
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
-# What happened. Every event is `(kind, number, payload)`; `number` is the connection's, for STOPPED the server's.
+# What happened. Every event is `(kind, number, payload)`; `number` is the connection's, but the server's for
+# STOPPED and LOGGED.
 HEAD: Final = 0  # a request head, only on routes that want it; the body waits for `proceed` or `respond`
 REQUEST: Final = 1  # a whole request; answer it with `respond`
 OPEN: Final = 2  # a WebSocket handshake was accepted (the 101 is on its way)
@@ -21,6 +22,7 @@ CLOSED: Final = 4  # a WebSocket connection is over; the last event of its numbe
 GONE: Final = 5  # the client left before the end of the answer to HEAD or REQUEST; that request's last event
 STOPPED: Final = 6  # a stopped server's last connection has ended; the last event of its number
 DRAINED: Final = 7  # nothing is queued any more; asked for by `drain` or `watch_drained`, in an answer by `resume`
+LOGGED: Final = 8  # a line for the access log of the server `number`, if its `logs_access` is set
 
 # What `send`, `close`, `ping`, `begin` and `write` answer (nanonext's convention).
 SENT: Final = 0
@@ -61,12 +63,23 @@ RequestParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes, Address, 
 and whose surrounding white space is gone. `is_websocket` tells a handshake from a request.
 """
 
+LogParts: TypeAlias = tuple[Address, bytes, bytes, int, int, float, float, bool, int | None, int]
+"""`(client, line, fields, status, body_bytes, began, duration_s, is_whole, close_code, lost)`.
+
+`line` is the request line as it came, or the beginning of what was no request, or `b""`; anything may be in it.
+`fields` are as in RequestParts, `b""` if there was no whole head. `body_bytes` left after the head of the answer;
+`began` is in seconds since 1970; `is_whole` tells whether all of the answer left. `status` 499: the client left before
+there was one. `close_code` is None but for the record of a WebSocket's end. `lost` records before this one found no
+room: at most 10,000, or 16 MiB with the heads they are about, wait.
+"""
+
 Event: TypeAlias = (
     tuple[Literal[0, 1], int, RequestParts]
     | tuple[Literal[2], int, tuple[RequestParts, str | None]]
     | tuple[Literal[3], int, str | bytes]
     | tuple[Literal[4], int, tuple[int, str]]
     | tuple[Literal[5, 6, 7], int, None]
+    | tuple[Literal[8], int, LogParts]
 )
 """`(kind, number, payload)`. The payload of OPEN is `(parts, subprotocol)`: the one agreed on, or None."""
 
@@ -124,7 +137,7 @@ class Batch:
 
     @property
     def ran(self) -> int:
-        """How many events have been handed out."""
+        """How many events have been handed out, but for LOGGED, which no callback is for."""
 
     @property
     def waited_s(self) -> float:
@@ -164,7 +177,7 @@ class Core:
         `config`: `routes` (list of RouteSpec), `limits` (mapping of the names in `Limits` to numbers or None),
         `allowed_hosts` and `allowed_origins` (list of str, or None to switch the check off; a loopback name or the
         request's own host needs no entry), `mode` (permission bits of a unix socket, or None), `files` (list of
-        FilesSpec; may be left out).
+        FilesSpec; may be left out), `logs_access` (True: LOGGED follows every answer; may be left out).
         Raises: OSError (errno kept; `filename` is the root that cannot be opened, None if it is the address),
         ValueError for an address that is not a literal, and for a header that HTTP cannot carry.
         """
@@ -336,8 +349,10 @@ class Core:
 
     def stats(self) -> dict[str, int]:
         """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics, dropped,
-        files.
+        files, lost_records.
 
+        `refused` counts what was answered with an error that Python never hears of, and `refused_404`, `refused_1009`
+        … how much of that by status or close code, if there was any. `lost_records` of the access log found no room.
         `dropped` are the messages that clients did not get because they read too slowly; `files` are the requests that
         a static path answered with a file, 304s and 416s included.
         """

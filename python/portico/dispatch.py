@@ -15,7 +15,7 @@ from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from portico._core import CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED
+from portico._core import CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED
 from portico.lateness import LATE_S
 from portico.pull import byte_size, settle
 from portico.request import Request
@@ -25,7 +25,7 @@ from portico.stream_connection import StreamConnection
 from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
-    from portico._core import Address, Batch, Core, Event, RequestParts
+    from portico._core import Address, Batch, Core, Event, LogParts, RequestParts
     from portico.proxies import ProxiedAddress
     from portico.routes import Route
 
@@ -44,6 +44,7 @@ class Site:
     routes: Mapping[int, Route]  # by what events call them
     address: Address | ProxiedAddress
     on_stopped: Job
+    log: Callable[[LogParts], None] | None = None
     links: dict[tuple[int, str | None], Link] = field(default_factory=dict)  # by route and subprotocol
 
     def set_routes(self, routes: Mapping[int, Route]) -> None:
@@ -75,6 +76,7 @@ class Dispatcher:
             GONE: self._gone,
             STOPPED: self._stopped,
             DRAINED: self._drained,
+            LOGGED: self._logged,
         }
         self._handlers = handlers
 
@@ -440,6 +442,15 @@ class Dispatcher:
 
     def _stopped(self, number: int, _: None) -> None:
         self._after_started(partial(self._forget, number))
+
+    def _logged(self, number: int, parts: LogParts) -> None:
+        site = self.sites.get(number)
+        if site is None or site.log is None:
+            return
+        try:
+            site.log(parts)
+        except Exception:  # a handler or filter of the application's
+            logger.exception("the access log raised")
 
     def _forget(self, number: int) -> None:
         site = self.sites.pop(number, None)

@@ -31,6 +31,7 @@ from portico._core import (
     WANTS_REQUEST,
     WANTS_WEBSOCKET,
 )
+from portico.access_log import AccessLog, read_access_log, warn_if_unheard
 from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
@@ -88,6 +89,7 @@ class Server:
         allowed_origins: Names = None,
         allowed_hosts: Names = None,
         trusted_proxies: Proxies = None,
+        access_log: AccessLog = False,
         mode: int | None = None,
         replace: bool = False,
         static_paths: StaticPathsLike | None = None,
@@ -110,6 +112,7 @@ class Server:
             # Behind a public address the Host is whatever the DNS or the proxy says; rebinding attacks aim at loopback.
             self._allowed_hosts = None
         self._proxies = read_proxies(trusted_proxies)
+        self._log = read_access_log(access_log, self._proxies)
         self._mode = mode
         self._replace = replace
         # Never changed, only replaced, so that reading takes no lock. Reentrant: a signal handler may change them, too.
@@ -260,6 +263,8 @@ class Server:
         home.touch()
         if not self._quiet:
             logger.info("listening on %s", self.url)
+        if self._log is not None:
+            warn_if_unheard()
         return self
 
     def stop(self, timeout: float = 0.0) -> None:
@@ -415,6 +420,7 @@ class Server:
             "allowed_hosts": self._allowed_hosts,
             "allowed_origins": self._allowed_origins,
             "mode": self._mode,
+            "logs_access": self._log is not None,
         }
         with self._mount_lock:  # what another thread changes meanwhile is neither lost nor early
             config["routes"] = _specs(self._routes)
@@ -423,7 +429,7 @@ class Server:
             self._address = host if isinstance(self._address, str) else (host, port)
             where = self._address if self._proxies is None else ProxiedAddress(self._address, self._proxies)
             # No event of this server can overtake this: they are taken by the thread that runs these lines.
-            self._site = home.dispatcher.sites[self._number] = Site(self._routes, where, self._end)
+            self._site = home.dispatcher.sites[self._number] = Site(self._routes, where, self._end, self._log)
             home.settle_in(self._number, self)
             self._home = home
             self._state = "running"

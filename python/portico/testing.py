@@ -12,7 +12,21 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from portico._core import BODILESS, CLOSED, DRAINED, FULL, GONE, HEAD, MESSAGE, OPEN, REQUEST, SENT, SHUT, STOPPED
+from portico._core import (
+    BODILESS,
+    CLOSED,
+    DRAINED,
+    FULL,
+    GONE,
+    HEAD,
+    LOGGED,
+    MESSAGE,
+    OPEN,
+    REQUEST,
+    SENT,
+    SHUT,
+    STOPPED,
+)
 
 if TYPE_CHECKING:
     from portico.server import Server
@@ -56,8 +70,9 @@ class FakeBatch:
         if not self._left or self.ran == self._core.budget:
             raise StopIteration
         self._left -= 1
-        self.ran += 1
-        return self._core.next_event()
+        event = self._core.next_event()
+        self.ran += event[0] != LOGGED
+        return event
 
     def __len__(self) -> int:
         return self._left
@@ -132,6 +147,26 @@ class FakeCore:
     def closed(self, number: int, code: int = 1005, reason: str = "") -> None:
         self._forget(number)
         self.push(CLOSED, number, (code, reason))
+
+    def logged(
+        self,
+        server: int,
+        line: bytes = b"GET / HTTP/1.1",
+        headers: Sequence[tuple[str, str]] = (),
+        *,
+        client: Any = ("127.0.0.1", 50000),
+        status: int = 200,
+        body_bytes: int = 0,
+        began: float = 0.0,
+        duration_s: float = 0.0,
+        is_whole: bool = True,
+        close_code: int | None = None,
+        lost: int = 0,
+    ) -> None:
+        """A record of the access log, as the native half makes it."""
+        fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
+        outcome = (status, body_bytes, began, duration_s, is_whole, close_code, lost)
+        self.push(LOGGED, server, (client, line, fields, *outcome))
 
     def gone(self, number: int) -> None:
         self.unanswered.discard(number)

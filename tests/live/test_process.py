@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
@@ -549,9 +550,10 @@ def test_stop_all_servers_in_a_process_with_every_home() -> None:
 
 def test_a_process_without_descriptors_says_so() -> None:
     source = """
-        import resource
+        import logging, resource
         resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-        live(lambda req: "x", "service")
+        logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+        live(lambda req: "x", "service", access_log="json")
     """
     with Program(source) as program:
         address = program.address()
@@ -566,6 +568,9 @@ def test_a_process_without_descriptors_says_so() -> None:
                 assert len(clients) < 40
             assert (reply.status, reply["Retry-After"], reply["Connection"]) == (503, "1", "close")
             assert b"no file descriptor left" in reply.body
+            logged = [json.loads(program.line()) for _ in clients]
+            assert [record["status"] for record in logged] == [200] * (len(clients) - 1) + [503]
+            assert (logged[-1]["request"], logged[-1]["bytes"]) == ("", len(reply.body))
             for client in clients[:-1]:  # those who are in, stay in
                 client.send(request())
                 assert client.receive_reply().status == 200

@@ -264,6 +264,17 @@ impl RequestHead {
         find(&self.bytes, &self.fields, name)
     }
 
+    /// The request line as it came, without its end.
+    pub fn line(&self) -> Vec<u8> {
+        let version = if self.version == Version::Http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        [self.method(), self.target(), version].join(" ").into_bytes()
+    }
+
+    /// How many bytes it came in.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// All fields as `Name:value\r\n`.
     pub fn field_block(&self) -> Vec<u8> {
         write_block(&self.bytes, &self.fields)

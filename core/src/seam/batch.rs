@@ -2,7 +2,8 @@
 //!
 //! Thread: home, attached to the interpreter.
 
-use super::{CLOSED, DRAINED, GONE, HEAD, MESSAGE, OPEN, REQUEST, STOPPED};
+use super::{CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED};
+use crate::access_log::{Asked, Record};
 use crate::engine::{Engine, Handled};
 use crate::mailbox::{Event, Kind, Request};
 use crate::number::Number;
@@ -11,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString, PyTuple};
 use rustix::time::{ClockId, clock_gettime};
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::http_head::Version;
@@ -31,8 +33,9 @@ pub struct Batch {
     spare: Vec<u8>,
     is_open: bool,
     waited: Duration,
-    /// How many events were handed out.
+    /// How many events were handed out, records of the access log not counted: no callback is for them.
     ran: usize,
+    has_begun: bool,
     /// On the coarse clock of `now_coarse`.
     ends_at: Duration,
 }
@@ -55,7 +58,7 @@ impl Batch {
     }
 
     fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyTuple>>> {
-        if self.ran > 0 && now_coarse() >= self.ends_at {
+        if self.has_begun && now_coarse() >= self.ends_at {
             self.end();
             return Ok(None);
         }
@@ -63,7 +66,8 @@ impl Batch {
             self.end();
             return Ok(None);
         };
-        self.ran += 1;
+        self.has_begun = true;
+        self.ran += usize::from(!matches!(event.kind, Kind::Logged(_)));
         match &event.kind {
             Kind::Message { data, .. } if event.number == self.current => self.bytes += data.len(),
             Kind::Message { data, .. } => {
@@ -75,6 +79,7 @@ impl Batch {
                 self.settle(event.number);
                 self.settle_all();
             }
+            Kind::Logged(_) => {} // of no connection: what the last one gets goes on being collected
             _ => self.settle(event.number),
         }
         self.messages += usize::from(matches!(event.kind, Kind::Message { .. }));
@@ -118,6 +123,7 @@ impl Batch {
             is_open,
             waited,
             ran: 0,
+            has_begun: false,
             ends_at: now_coarse() + BUDGET,
         }
     }
@@ -182,6 +188,7 @@ fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResul
         Kind::Gone => (GONE, number, py.None()).into_pyobject(py),
         Kind::Stopped => (STOPPED, number, py.None()).into_pyobject(py),
         Kind::Drained => (DRAINED, number, py.None()).into_pyobject(py),
+        Kind::Logged(record) => (LOGGED, number, log_parts(py, &record)?).into_pyobject(py),
     }
 }
 
@@ -191,10 +198,7 @@ fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple
         Version::Http10 => pyo3::intern!(py, "1.0"),
         Version::Http11 => pyo3::intern!(py, "1.1"),
     };
-    let client = match request.client {
-        Some(address) => (address.ip().to_canonical().to_string(), address.port()).into_pyobject(py)?.into_any(),
-        None => pyo3::intern!(py, "").clone().into_any(),
-    };
+    let client = client_of(py, request.client)?;
     let fields = PyBytes::new(py, &head.field_block());
     let body = PyBytes::new(py, &request.body);
     (
@@ -207,6 +211,33 @@ fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple
         body,
         client,
         request.is_websocket,
+    )
+        .into_pyobject(py)
+}
+
+fn client_of(py: Python<'_>, client: Option<SocketAddr>) -> PyResult<Bound<'_, PyAny>> {
+    Ok(match client {
+        Some(address) => (address.ip().to_canonical().to_string(), address.port()).into_pyobject(py)?.into_any(),
+        None => pyo3::intern!(py, "").clone().into_any(),
+    })
+}
+
+fn log_parts<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyTuple>> {
+    let (line, fields) = match &record.asked {
+        Asked::Request(head) => (head.line(), head.field_block()),
+        Asked::Line(line) => (line.to_vec(), Vec::new()),
+    };
+    (
+        client_of(py, record.client)?,
+        PyBytes::new(py, &line),
+        PyBytes::new(py, &fields),
+        record.status,
+        record.body_bytes,
+        record.began.as_secs_f64(),
+        record.took.as_secs_f64(),
+        record.is_whole,
+        record.close_code,
+        record.lost,
     )
         .into_pyobject(py)
 }

@@ -45,6 +45,7 @@ const CLOSED: u8 = 4;
 const GONE: u8 = 5;
 const STOPPED: u8 = 6;
 const DRAINED: u8 = 7;
+const LOGGED: u8 = 8;
 
 const SENT: u8 = 0;
 const SHUT: u8 = 7;
@@ -147,6 +148,7 @@ impl Core {
             allowed_hosts: item(&config, "allowed_hosts")?,
             allowed_origins: item(&config, "allowed_origins")?,
             is_tcp,
+            logs_access: config.contains("logs_access")? && item(&config, "logs_access")?,
             inflaters: InflaterPool::new(),
         };
         let routes = self.routes(item(&config, "routes")?)?;
@@ -431,16 +433,23 @@ impl Core {
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
-        let counters = py.detach(|| self.engine.lease().counters);
+        let (counters, lost_records) = py.detach(|| {
+            let lease = self.engine.lease();
+            (lease.counters.clone(), lease.lost_records())
+        });
         let stats = PyDict::new(py);
         stats.set_item("accepted", counters.accepted)?;
         stats.set_item("requests", counters.requests)?;
         stats.set_item("messages", counters.messages)?;
-        stats.set_item("refused", counters.refused)?;
+        stats.set_item("refused", counters.refused.values().sum::<u64>())?;
+        for (status, count) in &counters.refused {
+            stats.set_item(format!("refused_{status}"), count)?;
+        }
         stats.set_item("turns", counters.turns)?;
         stats.set_item("panics", counters.panics)?;
         stats.set_item("dropped", counters.dropped)?;
         stats.set_item("files", counters.files)?;
+        stats.set_item("lost_records", lost_records)?;
         stats.set_item("takeovers", self.engine.takeovers.load(Ordering::Relaxed))?;
         Ok(stats)
     }
@@ -672,6 +681,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("GONE", GONE),
         ("STOPPED", STOPPED),
         ("DRAINED", DRAINED),
+        ("LOGGED", LOGGED),
         ("BODILESS", BODILESS),
         ("SENT", SENT),
         ("SHUT", SHUT),

@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from portico.access_log import AccessLog
 from portico.home import Callbacks, current_home, require_idle
 from portico.proxies import Proxies
 from portico.request import Request
@@ -42,6 +43,7 @@ def start_server(
     allowed_origins: Names = None,
     allowed_hosts: Names = None,
     trusted_proxies: Proxies = None,
+    access_log: AccessLog = False,
     replace: bool = False,
     inline: InlineAnswers | None = None,
     subprotocols: Sequence[str] = (),
@@ -66,6 +68,8 @@ def start_server(
     allowed_origins, allowed_hosts: names besides the server's own that `Origin` and `Host` may carry; `"*"`: any.
     trusted_proxies: IP addresses and networks of reverse proxies, or "unix" for whoever comes over a unix socket:
         whose X-Forwarded-For, -Proto and -Host become `req.client`, `req.scheme` and `req.host`. None: nobody's.
+    access_log: tell the logger `portico.access`, at level INFO, of every request and what became of it: "common",
+        "combined" (which is True) or "json". While Python is busy at most 10,000 records wait.
     replace: first stop a server of this process that listens at the same address (for cells that run again).
     inline: answers that never need Python: `{"/path": (content_type, body)}` or `{"/path": Response(…)}`.
     subprotocols: what WebSockets may speak, in the order of preference; `ws.subprotocol` tells what was agreed on.
@@ -90,6 +94,7 @@ def start_server(
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
         trusted_proxies=trusted_proxies,
+        access_log=access_log,
         replace=replace,
     )
     return server.start()
@@ -106,6 +111,7 @@ def start_pipe_server(
     allowed_origins: Names = None,
     allowed_hosts: Names = None,
     trusted_proxies: Proxies = None,
+    access_log: AccessLog = False,
     replace: bool = False,
     inline: InlineAnswers | None = None,
     subprotocols: Sequence[str] = (),
@@ -132,6 +138,7 @@ def start_pipe_server(
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
         trusted_proxies=trusted_proxies,
+        access_log=access_log,
         mode=_read_mask(mask),
         replace=replace,
     )
@@ -153,6 +160,7 @@ def run_static_server(
     *,
     browse: bool = False,
     background: bool = False,
+    access_log: AccessLog = False,
     **static_options: Any,
 ) -> Server | None:
     """Serve the files of a directory until `interrupt()` or Ctrl-C, without Python. Prints where.
@@ -160,6 +168,7 @@ def run_static_server(
     port: None is 7446, or a free one if that is taken.
     browse: open it in a browser.
     background: return the running server instead, for a prompt or a notebook.
+    access_log: as for `start_server`.
     static_options: those of `static_path`: `listing=True`, `symlinks=True`, …
 
     Raises: OSError that names the directory or the address; what `static_path` raises; RuntimeError in a running loop
@@ -168,7 +177,8 @@ def run_static_server(
     if not background:
         require_idle("run_static_server()", "run_static_server(…, background=True)")
     site = static_path(directory, **static_options)
-    server = _start_static(site, host, port, "thread" if background else "auto")
+    options: dict[str, Any] = {"callbacks": "thread" if background else "auto", "access_log": access_log}
+    server = _start_static(site, host, port, options)
     try:
         print(f"Serving: '{site.path}'")
         print(f"View at: {server.url}", flush=True)
@@ -276,12 +286,12 @@ def _not_found(_: Request) -> Response:
     return Response(*_NOT_FOUND)
 
 
-def _start_static(site: StaticPath, host: str, port: int | None, callbacks: Callbacks) -> Server:
+def _start_static(site: StaticPath, host: str, port: int | None, options: Mapping[str, Any]) -> Server:
     # What falls through is answered natively, too: nothing here ever waits for Python.
     routes = [Route(prefix=True, inline=_NOT_FOUND)]
 
     def start(port: int) -> Server:
-        return Server(routes, (host, port), quiet=True, callbacks=callbacks, static_paths={"/": site}).start()
+        return Server(routes, (host, port), quiet=True, static_paths={"/": site}, **options).start()
 
     if port is not None:
         return start(port)
