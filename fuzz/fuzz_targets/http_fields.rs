@@ -1,9 +1,10 @@
-//! Random bytes as the fields that decide about a file: Range, the conditions, Accept-Encoding. No panic, and what comes
-//! out keeps the promises that whoever sends the file builds on.
+//! Random bytes as the fields that decide about an answer: Range, the conditions, Accept-Encoding. No panic, and
+//! what comes out keeps the promises that whoever sends it builds on.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use wire::http_coding::{Coding, choose_coding};
+use wire::http_compression::{Candidate, Changed, Choice, GzipOptions, Wishes, choose, fields_for};
 use wire::http_conditions::{Conditions, Validators, Verdict, judge, range_applies};
 use wire::http_range::{MAX_RANGES, Multipart, Ranges, parse_ranges};
 
@@ -20,6 +21,7 @@ fuzz_target!(|data: &[u8]| {
     }
     check_conditions(&values, choice);
     check_coding(&values, choice);
+    check_compression(&values, choice);
 });
 
 fn check_ranges(value: &[u8], length: u64) {
@@ -80,4 +82,21 @@ fn check_coding(values: &[&[u8]], choice: u8) {
     // A refusal holds, whatever else is said.
     let refused: Vec<&[u8]> = values.iter().copied().chain([&b"gzip;q=0"[..]]).collect();
     assert_ne!(choose_coding(&refused, &available), Some(Coding::Gzip));
+}
+
+fn check_compression(values: &[&[u8]], choice: u8) {
+    let texts: Vec<&str> = values.iter().filter_map(|value| std::str::from_utf8(value).ok()).collect();
+    let names = ["Content-Type", "Vary", "ETag", "Cache-Control", "Accept-Ranges", "X-A"];
+    let fields: Vec<(&str, &str)> = names.iter().cycle().copied().zip(texts.iter().copied()).collect();
+    let options = GzipOptions { level: 6, min_bytes: u64::from(choice), types: vec!["text/*".into(), "*+json".into()] };
+    let candidate = Candidate { status: if choice & 1 == 0 { 200 } else { 304 }, fields: &fields, length: Some(100) };
+    let chosen = choose(&options, &candidate, &Wishes { accept_encoding: values, if_none_match: values });
+    let refused: Vec<&[u8]> = values.iter().copied().chain([&b"gzip;q=0"[..]]).collect();
+    let never = choose(&options, &candidate, &Wishes { accept_encoding: &refused, if_none_match: values });
+    assert!(matches!(never, Choice::AsItIs | Choice::Identity));
+    let mut changed = Changed::default();
+    let said = fields_for(chosen, chosen == Choice::Gzip, &fields, &mut changed);
+    let codings = said.iter().filter(|(name, _)| *name == "Content-Encoding").count();
+    assert_eq!(codings, usize::from(chosen == Choice::Gzip));
+    assert_eq!(chosen == Choice::AsItIs, said == fields || said.is_empty() && fields.is_empty());
 }

@@ -87,6 +87,15 @@ pub fn range_applies(if_range: Option<&[u8]>, validators: &Validators) -> bool {
     }
 }
 
+/// Whether `If-None-Match` has the weak form of `etag`, and not `etag` itself: what a client says that got it weakened,
+/// because its answer was compressed.
+pub fn names_weakly_only(if_none_match: &[&[u8]], etag: &str) -> bool {
+    let ours = Tag::new(etag);
+    let has =
+        |is_weak| any_tag(if_none_match, |tag| tag.is_weak == is_weak && tag.equals_weakly(ours)).unwrap_or(false);
+    !ours.is_weak && has(true) && !has(false)
+}
+
 /// An entity tag (§8.8.3).
 #[derive(Clone, Copy)]
 struct Tag<'a> {

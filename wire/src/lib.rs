@@ -2,7 +2,7 @@
 //!
 //! In scope: request and response heads, bodies, trailers; the WebSocket handshake, frames, messages
 //! and closing; the limits that bound them; every refusal with its status or close code.
-//! Out of scope: sockets, clocks, threads, Python, routing, compression of HTTP content.
+//! Out of scope: sockets, clocks, threads, Python, routing.
 //!
 //! Thread: any (pure).
 #![forbid(unsafe_code)]
@@ -11,16 +11,19 @@ pub mod error;
 pub mod file_path;
 pub mod http_body;
 pub mod http_coding;
+pub mod http_compression;
 pub mod http_conditions;
 mod http_encode;
 mod http_fields;
 mod http_framing;
+pub mod http_gzip;
 pub mod http_head;
 pub mod http_range;
 mod http_request;
 mod http_response;
 mod http_status;
 mod http_target;
+pub mod http_vary;
 mod ws_assembly;
 pub mod ws_close;
 pub mod ws_deflate;

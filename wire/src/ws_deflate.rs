@@ -13,8 +13,8 @@ pub use crate::ws_extensions::{
     Agreement, DeflateOptions, DeflateParams, accept_extensions, check_agreement, check_extensions, encode_offer,
 };
 
-/// The end of every message, which is not sent (§7.2.1).
-const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
+/// The end of every message, which is not sent (§7.2.1): an empty block that fills up the last byte.
+pub(crate) const TAIL: [u8; 4] = [0x00, 0x00, 0xff, 0xff];
 /// What a compressor makes of nothing (§7.2.3.6): an empty block that is not compressed, less the tail.
 const EMPTY: u8 = 0x00;
 /// An empty block that ends its stream.
