@@ -119,11 +119,12 @@ def test_missing_call_is_404_and_websocket_only_is_left_to_native(core: FakeCore
     core.request(number_of(headers_only))
     assert answers(core) == [(404, b"404 Not Found\n")]
     server = start({"on_ws_open": print})
-    assert core.configs[number_of(server)]["routes"] == [(0, "/", True, (), 4, None, None)]
+    assert [route[:7] for route in core.configs[number_of(server)]["routes"]] == [(0, "/", True, (), 4, None, None)]
 
 
 def test_call_only_wants_no_handshakes_and_no_heads(core: FakeCore) -> None:
-    assert core.configs[number_of(start(Hello()))]["routes"] == [(0, "/", True, (), 2, None, None)]
+    [route] = core.configs[number_of(start(Hello()))]["routes"]
+    assert route[:7] == (0, "/", True, (), 2, None, None)
 
 
 def test_on_headers_guards(core: FakeCore) -> None:
@@ -180,9 +181,8 @@ def test_every_way_to_start_takes_websocket_options(core: FakeCore, tmp_path: Pa
 
     core.listen = interrupt  # type: ignore[method-assign]
     portico.run_server("::1", 0, {"on_ws_open": lambda ws: portico.interrupt()}, quiet=True, **WEBSOCKETS)
-    assert [config["routes"] for config in core.configs.values()] == [
-        [(0, "/", True, (), 4, None, WEBSOCKETS_SPEC)]
-    ] * 2
+    told = [[route[:7] for route in config["routes"]] for config in core.configs.values()]
+    assert told == [[(0, "/", True, (), 4, None, WEBSOCKETS_SPEC)]] * 2
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_inline_answers_become_native_routes(core: FakeCore) -> None:
         "/r": portico.Response(410, {"A": ["1", "2"]}, "gone"),
     }
     server = start(Hello(), inline=inline)
-    assert core.configs[number_of(server)]["routes"][1:] == [
+    assert [route[:7] for route in core.configs[number_of(server)]["routes"][1:]] == [
         (1, "/", False, ("GET",), 0, (200, [("Content-Type", "text/html")], "<p>é".encode()), None),
         (2, "/b", False, ("GET",), 0, (200, [("Content-Type", "application/octet-stream")], b"\0"), None),
         (3, "/r", False, ("GET",), 0, (410, [("A", "1"), ("A", "2")], b"gone"), None),
@@ -391,3 +391,21 @@ def test_static_server_opens_a_browser_if_there_is_one(
         ["no browser was opened: none was found"],
         ["no browser was opened: could not locate runnable browser"],
     ]
+
+
+def test_gzip_is_for_all_answers(core: FakeCore) -> None:
+    def told(app: Any = lambda req: "", **options: Any) -> list[Any]:
+        server = portico.start_server("127.0.0.1", 0, app, quiet=True, **options)
+        return [spec[7] for spec in core.configs[number_of(server)]["routes"]]
+
+    inline = {"/a": ("text/plain", b"a")}
+    default = (6, 860, portico.Gzip().types)
+    assert told(inline=inline) == [None, None]
+    assert told(inline=inline, gzip=True) == [default, default]
+    assert told(gzip=portico.Gzip(level=1, min_bytes=0, types=["*/*"])) == [(1, 0, ("*/*",))]
+    assert told({"on_ws_open": print}, inline=inline, gzip=True) == [None, default]
+    with pytest.raises(ValueError, match="deflate is for WebSockets"):
+        told({"on_ws_open": print}, gzip=True)
+    for wrong in (1, None, "gzip", portico.Deflate()):
+        with pytest.raises(TypeError, match=r"gzip must be True, False or portico.Gzip\(…\)"):
+            told(gzip=wrong)

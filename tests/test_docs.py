@@ -48,6 +48,19 @@ def test_table_of_static_options_is_complete_and_true() -> None:
     assert written == [(parameter.name, repr(parameter.default).replace("'", '"')) for parameter in parameters]
 
 
+@pytest.mark.parametrize(("page", "value"), [("answers", portico.Gzip)])
+def test_tables_of_values_are_complete_and_true(page: str, value: Any) -> None:
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    table = text.partition(f"| `{value.__name__}(…)` | default |")[2].partition("\n\n")[0]
+    written = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", table, re.MULTILINE))
+    defaults = {
+        field.name: repr(field.default).replace("'", '"') for field in fields(value) if not field.name.startswith("_")
+    }
+    assert written.keys() == defaults.keys()
+    for name, default in written.items():  # long lists are told in words
+        assert not default.startswith("`") or default.strip("`") == defaults[name]
+
+
 def test_table_of_the_bounds_of_a_form_is_true() -> None:
     page = (DOCS / "requests.md").read_text(encoding="utf-8")
     written = re.findall(r"^\| `(\w+)` \| `(\d+)` \|", page, re.MULTILINE)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from portico import Deflate, Limits, static_path
+from portico import Deflate, Gzip, Limits, static_path
 from portico.routes import ANY_METHOD, Route, check_clashes
 
 
@@ -250,3 +250,50 @@ def test_websocket_options_need_websockets(options: Any) -> None:
     for other in ({"on_request": print}, {"inline": (200, [], b"")}):
         with pytest.raises(ValueError, match="route '/' takes no WebSockets"):
             Route(**other, **options)
+
+
+def test_gzip_is_off_unless_told() -> None:
+    assert Route(on_request=print).gzip is None
+    assert (Gzip().level, Gzip().min_bytes) == (6, 860)
+    assert {"text/*", "application/json", "*+json", "*+xml", "application/wasm"} <= set(Gzip().types)
+    wrong: list[Any] = [True, False, 6, "gzip", Gzip]
+    for gzip in wrong:
+        with pytest.raises(TypeError, match="must be a Gzip or None; got"):
+            Route(on_request=print, gzip=gzip)
+
+
+def test_gzip_needs_answers() -> None:
+    for answers in ({"on_head": print}, {"on_request": print}, {"inline": (200, [], b"")}):
+        Route(**answers, gzip=Gzip())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="answers no requests, which gzip is about; deflate is for WebSockets"):
+        Route(on_open=print, gzip=Gzip())
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"level": 0}, ValueError, "level must be a whole number, from 1 to 9; got 0"),
+        ({"level": 10}, ValueError, "from 1 to 9"),
+        ({"min_bytes": -1}, ValueError, "min_bytes must be a whole number"),
+        ({"min_bytes": 2**63}, ValueError, "min_bytes must be a whole number"),
+        ({"min_bytes": None}, ValueError, "got None"),
+        ({"types": "text/html"}, TypeError, "types must be a list of media types; got 'text/html'"),
+        ({"types": None}, TypeError, "types must be a list"),
+        ({"types": [b"text/html"]}, TypeError, "must be a str, not bytes"),
+        ({"types": ["text"]}, ValueError, "expected 'type/subtype', .* got 'text'"),
+        ({"types": ["text/html; charset=utf-8"]}, ValueError, "expected 'type/subtype'"),
+        ({"types": ["*/json"]}, ValueError, "expected 'type/subtype'"),
+        ({"types": ["te*/html"]}, ValueError, "expected 'type/subtype'"),
+        ({"types": ["*+"]}, ValueError, "expected 'type/subtype'"),
+        ({"types": ["text/html\n"]}, ValueError, "expected 'type/subtype'"),
+    ],
+)
+def test_nonsense_about_gzip_is_refused_by_name(options: Any, error: type[Exception], says: str) -> None:
+    with pytest.raises(error, match=says):
+        Gzip(**options)
+
+
+def test_types_of_gzip_are_kept_as_given() -> None:
+    given = ["text/*", "*+JSON", "*/*", "Image/SVG+xml"]
+    assert Gzip(types=given).types == tuple(given)
+    assert hash(Gzip(types=given)) == hash(Gzip(types=tuple(given)))

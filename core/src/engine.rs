@@ -64,6 +64,8 @@ pub struct Engine {
     gate: Arc<Gate>,
     /// Some server compresses messages.
     pub has_deflate: AtomicBool,
+    /// Some route compresses its answers.
+    pub has_gzip: AtomicBool,
     /// Whether connections could go on when the reactor was last let go.
     runnable: AtomicBool,
     /// The reactor's descriptor, to wait on without holding the reactor.
@@ -165,6 +167,7 @@ impl Engine {
             live,
             gate,
             has_deflate: AtomicBool::new(false),
+            has_gzip: AtomicBool::new(false),
             runnable: AtomicBool::new(false),
             inner,
             outer,

@@ -7,6 +7,7 @@
 
 use crate::access;
 use crate::connection::{CHOKED_BYTES, Connection, Life, Protocol, Step, Turn};
+use crate::http_compress::{Compression, Prepared, Ready};
 use crate::http_stream::Streaming;
 use crate::mailbox::{Kind, Request};
 use crate::route_table::{Found, Inline, Route, Wants};
@@ -16,6 +17,7 @@ use crate::websocket::Accepted;
 use std::sync::Arc;
 use wire::error::{HttpRefusal, error_body};
 use wire::http_body::{BodyFraming, BodyReader};
+use wire::http_compression::{Changed, GzipOptions};
 use wire::http_head::{Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head};
 use wire::ws_handshake::{Offer, accept_offer};
 
@@ -36,6 +38,8 @@ pub struct Http {
     is_first: bool,
     /// The request under way wants no body with its answer.
     asks_head: bool,
+    /// How the route of the request at hand compresses.
+    pub(crate) gzip: Option<Arc<GzipOptions>>,
 }
 
 pub enum Phase {
@@ -76,6 +80,7 @@ impl Http {
             has_begun: false,
             is_first: true,
             asks_head: false,
+            gzip: None,
         }
     }
 
@@ -231,7 +236,7 @@ impl Connection {
             Found::Nobody => return self.answer_error(&head, 404, "", &[], turn),
         };
         if let Some(inline) = &route.inline {
-            return self.answer_inline(&head, inline, turn);
+            return self.answer_inline(&head, route, inline, turn);
         }
         if head.wants_websocket() && route.wants.has(Wants::WEBSOCKET) {
             return self.begin_handshake(&head, route, turn);
@@ -239,6 +244,7 @@ impl Connection {
         if !route.wants.has(Wants::REQUEST) && !route.wants.has(Wants::HEAD) {
             return self.answer_without_handler(&head, route.wants, turn);
         }
+        self.http().gzip = route.gzip.clone();
         if route.wants.has(Wants::HEAD) {
             self.ask(head, Arc::clone(route), None, turn);
         } else {
@@ -254,9 +260,12 @@ impl Connection {
         }
     }
 
-    fn answer_inline(&mut self, head: &RequestHead, inline: &Inline, turn: &mut Turn) {
+    fn answer_inline(&mut self, head: &RequestHead, route: &Route, inline: &Inline, turn: &mut Turn) {
         let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-        self.answer_natively(head, inline.status, &fields, &inline.body, turn);
+        let answer = Answer { status: inline.status, reason: None, fields: &fields, body: &inline.body, close: false };
+        let ready = Ready::Kept(inline.compressed.as_ref());
+        let compression = route.gzip.as_ref().map(|options| Compression { options, ready });
+        self.encode_native(head, &answer, compression, turn);
     }
 
     fn begin_handshake(&mut self, head: &Arc<RequestHead>, route: &Arc<Route>, turn: &mut Turn) {
@@ -376,8 +385,15 @@ impl Connection {
 
     /// Python's answer. `Ok(false)`: there is nothing to answer (any more).
     pub fn answer(&mut self, answer: &Answer, turn: &mut Turn) -> Result<bool, FieldError> {
+        self.answer_with(answer, Ready::Nothing, turn)
+    }
+
+    /// The same, if its body has been compressed already.
+    pub fn answer_with(&mut self, answer: &Answer, ready: Ready, turn: &mut Turn) -> Result<bool, FieldError> {
         let Some((head, may_go_on)) = self.unanswered() else { return Ok(false) };
-        let keep_alive = self.encode_answer(&head, answer, may_go_on && !answer.close, turn)?;
+        let options = self.gzip_options();
+        let compression = options.as_ref().map(|options| Compression { options, ready });
+        let keep_alive = self.encode_answer(&head, answer, compression, may_go_on && !answer.close, turn)?;
         self.end_answer(keep_alive, turn);
         Ok(true)
     }
@@ -419,13 +435,23 @@ impl Connection {
         body: &[u8],
         turn: &mut Turn,
     ) {
-        let keep_alive = head.framing() == BodyFraming::Empty;
-        if status >= 400 {
-            turn.counters.refuse(status);
-        }
         let answer = Answer { status, reason: None, fields, body, close: false };
+        self.encode_native(head, &answer, None, turn);
+    }
+
+    fn encode_native(
+        &mut self,
+        head: &RequestHead,
+        answer: &Answer,
+        compression: Option<Compression>,
+        turn: &mut Turn,
+    ) {
+        let keep_alive = head.framing() == BodyFraming::Empty;
+        if answer.status >= 400 {
+            turn.counters.refuse(answer.status);
+        }
         // Checked when the route was made; if it should fail all the same, nothing half-written stays.
-        if !self.encode_answer(head, &answer, keep_alive, turn).unwrap_or(false) {
+        if !self.encode_answer(head, answer, compression, keep_alive, turn).unwrap_or(false) {
             self.life = Life::Finishing;
         }
     }
@@ -447,19 +473,19 @@ impl Connection {
         &mut self,
         head: &RequestHead,
         answer: &Answer,
+        compression: Option<Compression>,
         keep_alive: bool,
         turn: &mut Turn,
     ) -> Result<bool, FieldError> {
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
-        let content = if has_content { Content::Length(answer.content_length(head.method())) } else { Content::None };
+        let prepared = Prepared::new(head, answer, compression, &self.settings.gzippers);
+        let mut changed = Changed::default();
+        let fields = prepared.fields(answer.fields, &mut changed);
+        let content = if has_content { prepared.content() } else { Content::None };
         let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
-        let keep_alive = self.append_head(head, &line, answer.fields, content, keep_alive, turn)?;
+        let keep_alive = self.append_head(head, &line, &fields, content, keep_alive, turn)?;
         if has_content && head.method() != "HEAD" {
-            if answer.body.len() < crate::outbox::COPY_BELOW_BYTES {
-                self.outbox.append(|out| out.extend_from_slice(answer.body));
-            } else {
-                self.outbox.append_owned(answer.body.to_vec());
-            }
+            prepared.append_to(&mut self.outbox);
         }
         Ok(keep_alive)
     }
@@ -587,7 +613,7 @@ pub struct Answer<'a> {
 
 impl Answer<'_> {
     /// A handler that answers HEAD without a body may say how long the body of GET would be (RFC 9110 §8.6).
-    fn content_length(&self, method: &str) -> u64 {
+    pub fn content_length(&self, method: &str) -> u64 {
         let is_told = method == "HEAD" && self.body.is_empty();
         let told = self.fields.iter().find(|(name, _)| is_told && name.eq_ignore_ascii_case("content-length"));
         told.and_then(|(_, value)| value.parse().ok()).unwrap_or(self.body.len() as u64)

@@ -5,12 +5,14 @@
 use crate::connection::{Connection, Life, Protocol, Turn};
 use crate::files::File;
 use crate::http::{Answer, Phase};
+use crate::http_compress::{Squeeze, choose_for, fields_of};
 use crate::mailbox::Kind;
 use crate::outbox::FileSlice;
 use crate::websocket_send::Outcome;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use wire::http_body::{encode_chunk, encode_last_chunk};
+use wire::http_compression::{Changed, Choice};
 use wire::http_head::{Content, FieldError, ResponseLine, Version};
 
 /// When so much waits for the client, the next piece waits for it too.
@@ -22,6 +24,8 @@ pub struct Streaming {
     keep_alive: bool,
     /// Python hears of the end, whoever makes it.
     tells_end: bool,
+    /// The body is compressed.
+    squeeze: Option<Squeeze>,
     /// Python waits to be told that nothing is queued.
     pub says_drained: bool,
 }
@@ -61,13 +65,20 @@ impl Connection {
     ) -> Result<Begun, FieldError> {
         let Some((head, may_go_on)) = self.unanswered() else { return Ok(Begun::Shut) };
         let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
-        let content = match length {
+        let options = self.gzip_options();
+        let choice = options.as_ref().map_or(Choice::AsItIs, |options| choose_for(options, &head, answer, length));
+        let level = options.filter(|_| choice == Choice::Gzip).map(|options| options.level);
+        // How long it will be compressed is not known, whatever is known of it.
+        let sent_length = length.filter(|_| level.is_none());
+        let content = match sent_length {
             _ if !has_content => Content::None,
             Some(length) => Content::Length(length),
             None => Content::Chunked,
         };
+        let mut changed = Changed::default();
+        let fields = fields_of(choice, level.is_some(), answer.fields, &mut changed);
         let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
-        let keep_alive = self.append_head(&head, &line, answer.fields, content, may_go_on && !answer.close, turn)?;
+        let keep_alive = self.append_head(&head, &line, &fields, content, may_go_on && !answer.close, turn)?;
         if !has_content || head.method() == "HEAD" {
             if tells_end {
                 self.stage(Kind::Gone, turn);
@@ -75,18 +86,29 @@ impl Connection {
             self.end_answer(keep_alive, turn);
             return Ok(Begun::Bodiless);
         }
-        let ending = match length {
+        let ending = match sent_length {
             Some(length) => Ending::Length(length),
             None if head.version() == Version::Http11 => Ending::LastChunk,
             None => Ending::Connection,
         };
-        let streaming = Streaming { ending, keep_alive, tells_end, says_drained: false };
+        let squeeze = level.map(|level| Squeeze::new(&self.settings.gzippers, level, length));
+        let streaming = Streaming { ending, keep_alive, tells_end, squeeze, says_drained: false };
         self.http().enter(Phase::Streaming(streaming), turn.now);
         Ok(Begun::Body)
     }
 
     /// Send a piece now. `Full`: it was taken, and the next one should wait.
     pub fn write_stream(&mut self, data: &[u8], turn: &mut Turn) -> Result<Outcome, TooMuch> {
+        let Some(streaming) = self.streaming() else { return Ok(Outcome::Shut) };
+        let mut squeezed = None;
+        if let Some(squeeze) = &mut streaming.squeeze {
+            squeezed = squeeze.write(data);
+            if squeezed.is_none() {
+                self.abort_stream(turn);
+                return Err(TooMuch);
+            }
+        }
+        let data = squeezed.as_deref().unwrap_or(data);
         let Some(streaming) = self.streaming() else { return Ok(Outcome::Shut) };
         match &mut streaming.ending {
             Ending::LastChunk => self.outbox.append(|out| encode_chunk(out, data)),
@@ -113,18 +135,21 @@ impl Connection {
 
     /// Send a piece now if it fits into max_outbox_bytes with what is queued, or if nothing is. `Full`: it was not taken.
     pub fn offer_stream(&mut self, data: &[u8], turn: &mut Turn) -> Result<Outcome, TooMuch> {
+        match self.room_for_piece(data.len(), turn) {
+            Outcome::Sent => self.write_stream(data, turn).map(Outcome::taken),
+            no => Ok(no),
+        }
+    }
+
+    /// Whether a piece of this size would be taken when it is offered: `Sent` if so.
+    pub fn room_for_piece(&mut self, size: usize, turn: &mut Turn) -> Outcome {
         if self.streaming().is_none() {
-            return Ok(Outcome::Shut);
+            return Outcome::Shut;
         }
-        if !self.has_room(data.len()) {
-            if !self.is_blocked() {
-                self.flush(turn);
-            }
-            if !self.has_room(data.len()) {
-                return Ok(Outcome::Full);
-            }
+        if !self.has_room(size) && !self.is_blocked() {
+            self.flush(turn);
         }
-        self.write_stream(data, turn).map(|written| if written == Outcome::Full { Outcome::Sent } else { written })
+        if self.has_room(size) { Outcome::Sent } else { Outcome::Full }
     }
 
     /// Say when nothing is queued any more, which may be now.
@@ -147,13 +172,26 @@ impl Connection {
     pub fn finish_stream(&mut self, trailers: &[(&str, &str)], turn: &mut Turn) -> Result<bool, FieldError> {
         let Some(streaming) = self.streaming() else { return Ok(false) };
         let (keep_alive, tells_end) = (streaming.keep_alive, streaming.tells_end);
+        if streaming.squeeze.as_ref().is_some_and(Squeeze::is_short) {
+            self.abort_stream(turn);
+            return Ok(false);
+        }
+        let mut last_chunk = Vec::new();
+        if let Ending::LastChunk = streaming.ending {
+            encode_last_chunk(&mut last_chunk, trailers)?;
+        }
+        let end = streaming.squeeze.take().map(Squeeze::finish).unwrap_or_default();
         match streaming.ending {
-            Ending::LastChunk => self.outbox.append(|out| encode_last_chunk(out, trailers))?,
+            Ending::LastChunk => self.outbox.append(|out| {
+                encode_chunk(out, &end);
+                out.extend_from_slice(&last_chunk);
+            }),
+            Ending::Connection => self.outbox.append(|out| out.extend_from_slice(&end)),
             Ending::Length(left) if left > 0 => {
                 self.abort_stream(turn);
                 return Ok(false);
             }
-            Ending::Length(_) | Ending::Connection => {}
+            Ending::Length(_) => {}
         }
         self.log_end_of_body();
         if tells_end {

@@ -14,6 +14,7 @@ mod engine;
 mod files;
 mod gate;
 mod http;
+mod http_compress;
 mod http_stream;
 mod keep_alive;
 mod listen;

@@ -7,6 +7,7 @@ use crate::settings::WebSocketOptions;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
 use std::sync::{Arc, Weak};
+use wire::http_compression::GzipOptions;
 
 /// Which events a route wants; the seam's WANTS_ constants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct Inline {
     pub status: u16,
     pub fields: Vec<(String, String)>,
     pub body: Arc<[u8]>,
+    /// With gzip, if that is allowed and makes it smaller.
+    pub compressed: Option<Arc<[u8]>>,
 }
 
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub struct Route {
     pub wants: Wants,
     pub inline: Option<Inline>,
     pub websocket: Arc<WebSocketOptions>,
+    /// How answers are compressed, where the client takes it; `None`: they aren't.
+    pub gzip: Option<Arc<GzipOptions>>,
 }
 
 /// How well a route fits a request below its path, worst first.
@@ -59,7 +64,8 @@ enum Fit {
 impl Route {
     pub fn new(path: &str, prefix: bool, wants: Wants) -> Route {
         let path = if prefix { path.trim_end_matches('/') } else { path }.to_owned();
-        Route { number: 0, path, prefix, methods: Vec::new(), wants, inline: None, websocket: Arc::default() }
+        let websocket = Arc::default();
+        Route { number: 0, path, prefix, methods: Vec::new(), wants, inline: None, websocket, gzip: None }
     }
 
     pub fn with_methods(self, methods: Vec<String>) -> Route {
@@ -129,6 +135,10 @@ impl RouteTable {
 
     pub fn has_deflate(&self) -> bool {
         self.routes.iter().any(|route| route.websocket.deflate.is_some())
+    }
+
+    pub fn has_gzip(&self) -> bool {
+        self.routes.iter().any(|route| route.gzip.is_some())
     }
 
     /// Of the routes that take the method, the one with the longest path; of equal ones the exact, then the one that names

@@ -3,6 +3,7 @@
 //! Thread: any.
 
 use crate::timers::Millis;
+use wire::http_gzip::GzipPool;
 use wire::http_head::HeadLimits;
 use wire::ws_deflate::{DeflateOptions, InflaterPool};
 use wire::ws_frame::Opcode;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub logs_access: bool,
     /// Lent to a connection for as long as a compressed message lasts.
     pub inflaters: InflaterPool,
+    /// Lent to an answer for as long as it is compressed.
+    pub gzippers: GzipPool,
 }
 
 /// What happens when a message finds no room in the outbox.
@@ -92,6 +95,13 @@ pub fn test_settings() -> Settings {
         pong_timeout: None,
         close_timeout: None,
     };
-    let inflaters = InflaterPool::new();
-    Settings { limits, allowed_hosts: None, allowed_origins: None, is_tcp: true, logs_access: false, inflaters }
+    Settings {
+        limits,
+        allowed_hosts: None,
+        allowed_origins: None,
+        is_tcp: true,
+        logs_access: false,
+        inflaters: InflaterPool::new(),
+        gzippers: GzipPool::new(),
+    }
 }

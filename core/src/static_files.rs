@@ -393,7 +393,7 @@ mod tests {
         let root = Root::open(directory.path(), false).unwrap();
         let mounts = Mounts::new(vec![Mount::new("/list", Some(root), options)]);
         let mut route = Route::new("/ping", false, Wants::default());
-        route.inline = Some(Inline { status: 200, fields: Vec::new(), body: Arc::from(*b"pong") });
+        route.inline = Some(Inline { status: 200, fields: Vec::new(), body: Arc::from(*b"pong"), compressed: None });
         let (listener, address) = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         engine.lease().add_site(listener, test_settings(), RouteTable::new(vec![route]), mounts).unwrap();
         let open = || {

@@ -20,6 +20,13 @@ pub enum Outcome {
     Full,
 }
 
+impl Outcome {
+    /// For who does not ask whether the next one should wait.
+    pub fn taken(self) -> Outcome {
+        if self == Outcome::Full { Outcome::Sent } else { self }
+    }
+}
+
 /// permessage-deflate as agreed on, for what we send (RFC 7692).
 pub struct Compression {
     coding: Coding,

@@ -38,7 +38,7 @@ from portico.headers import Headers
 from portico.home import interrupt
 from portico.request import Request
 from portico.response import Response
-from portico.routes import Deflate, Limits
+from portico.routes import Deflate, Gzip, Limits
 from portico.server import Server, list_servers
 from portico.static_paths import (
     ExcludedStaticPath,
@@ -68,6 +68,7 @@ __all__ = [
     "Deflate",
     "ExcludedStaticPath",
     "Form",
+    "Gzip",
     "Headers",
     "Limits",
     "Request",

@@ -91,8 +91,16 @@ is refused. `deflate` is `(level, window_bits, min_bytes, context_takeover)`, or
 `slow_client` is one of SLOW_…, `frames` one of FRAMES_…. `allowed_origins` None is the server's; `*` in it: any.
 """
 
-RouteSpec: TypeAlias = tuple[int, str, bool, Sequence[str], int, tuple[int, Fields, bytes] | None, WebSocketSpec | None]
-"""`(number, path, prefix, methods, wants, inline, websocket)`.
+GzipSpec: TypeAlias = tuple[int, int, Sequence[str]]
+"""`(level, min_bytes, types)`: from 1 to 9; the least body; `type/subtype`, `type/*`, `*+suffix` or `*/*`.
+
+Types are compared in any case, without their parameters.
+"""
+
+RouteSpec: TypeAlias = tuple[
+    int, str, bool, Sequence[str], int, tuple[int, Fields, bytes] | None, WebSocketSpec | None, GzipSpec | None
+]
+"""`(number, path, prefix, methods, wants, inline, websocket, gzip)`.
 
 `number` is what events call it; one that has been another route's must not be used again. `path` begins with `/` and is
 compared with the percent-decoded path of the request, and if nobody has that, without the slash at its end; `prefix`
@@ -101,7 +109,8 @@ ones the exact, then the one that names the method, then the first. `methods` em
 another route of the path names it. If there are routes and none takes the method: 405 with Allow, natively. Handshakes
 go to WANTS_WEBSOCKET whatever its methods; other requests get a 426 from a route that wants nothing else. `inline` is
 `(status, fields, body)`, answered natively, without an event. `websocket` None means
-`((), False, None, SLOW_CLOSE, FRAMES_BY_TYPE, None)`.
+`((), False, None, SLOW_CLOSE, FRAMES_BY_TYPE, None)`. `gzip` says which answers are compressed where the client takes
+it (`respond`, `begin`, `inline`); None: none.
 """
 
 FilesSpec: TypeAlias = tuple[
@@ -211,7 +220,8 @@ class Core:
     ) -> bool:
         """Answer the HEAD or REQUEST of a connection, once. False: it is gone or already answered.
 
-        Date and Content-Length are added. The body is left out where HTTP has none (HEAD, 1xx, 204, 304).
+        Date and Content-Length are added. The body is left out where HTTP has none (HEAD, 1xx, 204, 304). Where the
+        route says so and the client takes it, it is compressed; so are the pieces that follow `begin`.
         `close` ends the connection afterwards; so does answering a HEAD whose body was announced.
         Raises: ValueError for a status, reason, name or value that HTTP cannot carry; nothing was sent then.
         """

@@ -1,4 +1,4 @@
-"""What a server serves and how much of it: `Route`, `Deflate` and `Limits`.
+"""What a server serves and how much of it: `Route`, `Deflate`, `Gzip` and `Limits`.
 
 Values only; matching and enforcing happen in the native half. Thread: any (pure).
 """
@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from portico.request import Request
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KIB = 1024
 MIB = 1024 * KIB
+MAX_BYTES: Final = 2**63 - 1  # what the native half counts with
 
 Inline: TypeAlias = tuple[int, Sequence[tuple[str, str]], bytes]
 """`(status, header fields, body)` of an answer that never needs Python."""
@@ -33,6 +34,30 @@ ANY_METHOD = ("*",)
 
 # RFC 9110 §5.6.2. Methods are tokens, subprotocols (RFC 6455 §4.1), the names of header fields and charsets.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+COMPRESSIBLE_TYPES: Final = (
+    "text/*",
+    "*+json",
+    "*+xml",
+    "application/json",
+    "application/javascript",
+    "application/x-javascript",
+    "application/ndjson",
+    "application/x-ndjson",
+    "application/xml",
+    "application/yaml",
+    "application/wasm",
+    "application/vnd.ms-fontobject",
+    "font/otf",
+    "font/ttf",
+    "image/bmp",
+    "image/x-icon",
+    "image/vnd.microsoft.icon",
+)
+"""What gets much smaller; SVG is `image/svg+xml`. Pictures, sound, films, WOFF and archives are compressed already."""
+
+_TYPE_NAME = r"[!#$%&'+.^_`|~0-9A-Za-z-]+"
+_TYPE_PATTERN = re.compile(rf"\*/\*|{_TYPE_NAME}/(?:{_TYPE_NAME}|\*)|\*\+{_TYPE_NAME}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +124,37 @@ class Deflate:
         check_flag("context_takeover", self.context_takeover)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gzip:
+    """Which answers are compressed, where the client takes it, and how (RFC 1952).
+
+    level: 1 is the fastest, 9 the smallest.
+    min_bytes: shorter bodies are sent as they are; compressing them costs more than it saves. One that comes piece by
+        piece has no length, and is compressed.
+    types: of `Content-Type`, in any case: "type/subtype", "type/*", "*+suffix" or "*/*".
+
+    **An answer that holds a secret and also something that a stranger chose** (a token and a search term) **must not be
+    compressed**: its length tells the secret to whoever can guess and listen (BREACH, CVE-2013-3587). That is why none
+    is unless you say so. Raises: TypeError, ValueError.
+    """
+
+    level: int = 6
+    min_bytes: int = 860
+    types: Sequence[str] = COMPRESSIBLE_TYPES
+
+    def __post_init__(self) -> None:
+        _check_count("level", self.level, 1, 9)
+        _check_count("min_bytes", self.min_bytes, 0, MAX_BYTES)
+        if isinstance(self.types, str) or not isinstance(self.types, Sequence):
+            raise TypeError(f"types must be a list of media types; got {self.types!r}")
+        for name in self.types:
+            if not isinstance(name, str):
+                raise TypeError(f"a media type must be a str, not {type(name).__name__} ({name!r})")
+            if not _TYPE_PATTERN.fullmatch(name):
+                raise ValueError(f"expected 'type/subtype', 'type/*', '*+suffix' or '*/*'; got {name!r}")
+        object.__setattr__(self, "types", tuple(self.types))
+
+
 def _check_timeout(name: str, value: object) -> None:
     if value is None:
         return
@@ -129,8 +185,8 @@ class Route:
 
     For its WebSockets: `subprotocols` in the order of preference; with `requires_subprotocol` a client that offers none
     of them is refused; `deflate` allows compression; `frames` fixes what messages are, both ways; `allowed_origins` is
-    in place of the server's; `slow_client` says what a message does that finds no room in the outbox. Raises:
-    TypeError, ValueError.
+    in place of the server's; `slow_client` says what a message does that finds no room in the outbox. For its answers:
+    `gzip` says which are compressed. Raises: TypeError, ValueError.
     """
 
     path: str = "/"
@@ -150,6 +206,7 @@ class Route:
     frames: Frames | None = None
     allowed_origins: Sequence[str] | str | None = None
     slow_client: SlowClient = "close"
+    gzip: Gzip | None = None
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
@@ -165,6 +222,10 @@ class Route:
             raise ValueError("requires_subprotocol needs subprotocols; without one, every client would be refused")
         if self.deflate is not None and not isinstance(self.deflate, Deflate):
             raise TypeError(f"deflate must be a Deflate or None; got {self.deflate!r}")
+        if self.gzip is not None and not isinstance(self.gzip, Gzip):
+            raise TypeError(f"gzip must be a Gzip or None; got {self.gzip!r}")
+        if self.gzip is not None and not (self.on_head or self.on_request or self.inline):
+            raise ValueError(f"route {self.path!r} answers no requests, which gzip is about; deflate is for WebSockets")
         if self.slow_client not in get_args(SlowClient):
             names = ", ".join(map(repr, get_args(SlowClient)))
             raise ValueError(f"slow_client must be one of {names}; got {self.slow_client!r}")
@@ -247,6 +308,15 @@ def read_deflate(deflate: object) -> Deflate | None:
     if not isinstance(deflate, Deflate):
         raise TypeError(f"deflate must be True, False or portico.Deflate(…); got {deflate!r}")
     return deflate
+
+
+def read_gzip(gzip: object) -> Gzip | None:
+    """True is `Gzip()`, False none. Raises: TypeError."""
+    if isinstance(gzip, bool):
+        return Gzip() if gzip else None
+    if not isinstance(gzip, Gzip):
+        raise TypeError(f"gzip must be True, False or portico.Gzip(…); got {gzip!r}")
+    return gzip
 
 
 def _read_origins(origins: object) -> tuple[str, ...] | None:

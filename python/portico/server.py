@@ -36,7 +36,7 @@ from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
 from portico.pumps.event_loop import running_loop
-from portico.routes import Limits, Route, check_clashes
+from portico.routes import Gzip, Limits, Route, check_clashes
 from portico.static_paths import (
     Mount,
     MountLike,
@@ -54,7 +54,7 @@ from portico.websocket import WebSocket
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from portico._core import Address, Core, RouteSpec, WebSocketSpec
+    from portico._core import Address, Core, GzipSpec, RouteSpec, WebSocketSpec
 
 logger = logging.getLogger("portico")
 
@@ -705,7 +705,12 @@ def _spec(number: int, route: Route) -> RouteSpec:
         | (WANTS_WEBSOCKET if route.wants_websocket else 0)
     )
     websocket = _websocket_spec(route) if route.changes_websockets else None
-    return number, route.path, route.prefix, route.methods or (), wants, route.inline, websocket
+    gzip = None if route.gzip is None else _gzip_spec(route.gzip)
+    return number, route.path, route.prefix, route.methods or (), wants, route.inline, websocket, gzip
+
+
+def _gzip_spec(gzip: Gzip) -> GzipSpec:
+    return gzip.level, gzip.min_bytes, gzip.types
 
 
 def _websocket_spec(route: Route) -> WebSocketSpec:

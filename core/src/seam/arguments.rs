@@ -19,6 +19,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use wire::http_compression::{Candidate, Choice, GzipOptions, Wishes, choose};
+use wire::http_gzip::GzipPool;
 use wire::http_head::{Content, HeadLimits, ResponseLine, Version, encode_response_head};
 use wire::ws_deflate::DeflateOptions;
 use wire::ws_frame::Opcode;
@@ -86,7 +88,9 @@ pub fn payload_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<(Opcode, Cow<'a, [
 type InlineSpec = (u16, Vec<(String, String)>, Vec<u8>);
 type DeflateSpec = (u8, u8, usize, bool);
 type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8, u8, Option<Vec<String>>);
-pub type RouteSpec = (Number, String, bool, Vec<String>, u8, Option<InlineSpec>, Option<WebSocketSpec>);
+type GzipSpec = (u8, u64, Vec<String>);
+pub type RouteSpec =
+    (Number, String, bool, Vec<String>, u8, Option<InlineSpec>, Option<WebSocketSpec>, Option<GzipSpec>);
 
 pub const SLOW_CLOSE: u8 = 0;
 pub const SLOW_DROP_NEW: u8 = 1;
@@ -102,13 +106,16 @@ pub const REACH_ALL: u8 = 2;
 
 pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
     let mut routes = Vec::with_capacity(specs.len());
-    for (number, path, prefix, methods, wants, inline, websocket) in specs {
+    for (number, path, prefix, methods, wants, inline, websocket, gzip) in specs {
         if !path.starts_with('/') {
             return Err(PyValueError::new_err(format!("the path of a route begins with '/', not {path:?}")));
         }
-        let inline = inline.map(|(status, fields, body)| Inline { status, fields, body: body.into() });
-        if let Some(inline) = &inline {
+        let gzip = gzip.map(gzip_options).transpose()?;
+        let mut inline =
+            inline.map(|(status, fields, body)| Inline { status, fields, body: body.into(), compressed: None });
+        if let Some(inline) = &mut inline {
             let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+            inline.compressed = gzip.as_ref().and_then(|options| compress_inline(options, inline, &fields));
             check_answer(&Answer {
                 status: inline.status,
                 reason: None,
@@ -120,12 +127,31 @@ pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
         let mut route = Route::new(&path, prefix, Wants(wants)).with_methods(methods);
         route.number = number;
         route.inline = inline;
+        route.gzip = gzip.map(Arc::new);
         if let Some(spec) = websocket {
             route.websocket = Arc::new(websocket_options(spec)?);
         }
         routes.push(route);
     }
     Ok(RouteTable::new(routes))
+}
+
+fn gzip_options(spec: GzipSpec) -> PyResult<GzipOptions> {
+    let (level, min_bytes, types) = spec;
+    if !(1..=9).contains(&level) {
+        return Err(PyValueError::new_err(format!("gzip needs a level of 1-9, not {level}")));
+    }
+    Ok(GzipOptions { level, min_bytes, types })
+}
+
+/// Once, for all who take it.
+fn compress_inline(options: &GzipOptions, inline: &Inline, fields: &[(&str, &str)]) -> Option<Arc<[u8]>> {
+    let candidate = Candidate { status: inline.status, fields, length: Some(inline.body.len() as u64) };
+    let takes_gzip = Wishes { accept_encoding: &[b"gzip"], if_none_match: &[] };
+    if choose(options, &candidate, &takes_gzip) != Choice::Gzip {
+        return None;
+    }
+    GzipPool::new().compress(options.level, &inline.body).map(Arc::from)
 }
 
 type FilesOptions = (bool, bool, String, Vec<(String, String)>, Option<(String, String)>, bool, bool, bool, bool, u8);

@@ -8,6 +8,7 @@ mod batch;
 use crate::connection::{Connection, Turn};
 use crate::engine::Engine;
 use crate::http::Answer;
+use crate::http_compress::Ready;
 use crate::http_stream::{Begun, TooMuch};
 use crate::number::{self, Number};
 use crate::outgoing::Outgoing;
@@ -34,6 +35,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use wire::http_gzip::GzipPool;
+use wire::http_head::FieldError;
 use wire::ws_close::is_sendable;
 use wire::ws_deflate::InflaterPool;
 
@@ -150,6 +153,7 @@ impl Core {
             is_tcp,
             logs_access: config.contains("logs_access")? && item(&config, "logs_access")?,
             inflaters: InflaterPool::new(),
+            gzippers: GzipPool::new(),
         };
         let routes = self.routes(item(&config, "routes")?)?;
         let files: Vec<FilesSpec> = if config.contains("files")? { item(&config, "files")? } else { Vec::new() };
@@ -183,8 +187,10 @@ impl Core {
     }
 
     #[pyo3(signature = (number, status, reason, fields, body, close = false))]
+    #[allow(clippy::too_many_arguments)]
     fn respond(
         &self,
+        py: Python<'_>,
         number: Number,
         status: u16,
         reason: Option<PyBackedStr>,
@@ -196,6 +202,9 @@ impl Core {
         let (_, body) = payload_of(&body)?;
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
         let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &body, close };
+        if self.squeezes_alone(&body) {
+            return py.detach(|| self.respond_long(number, &answer)).map_err(value_error);
+        }
         match self.engine.try_lease() {
             Some(mut lease) => {
                 lease.tick();
@@ -233,11 +242,17 @@ impl Core {
 
     fn write(&self, py: Python<'_>, number: Number, data: &Bound<'_, PyAny>) -> PyResult<u8> {
         let (_, data) = payload_of(data)?;
+        if self.squeezes_alone(&data) {
+            return written(py.detach(|| self.write_long(number, &data)));
+        }
         written(self.now(py, number, |connection, turn| connection.write_stream(&data, turn)))
     }
 
     fn offer(&self, py: Python<'_>, number: Number, data: &Bound<'_, PyAny>) -> PyResult<u8> {
         let (_, data) = payload_of(data)?;
+        if self.squeezes_alone(&data) {
+            return written(py.detach(|| self.offer_long(number, &data)));
+        }
         written(self.now(py, number, |connection, turn| connection.offer_stream(&data, turn)))
     }
 
@@ -518,7 +533,53 @@ impl Core {
         if routes.has_deflate() {
             self.engine.has_deflate.store(true, Ordering::Relaxed);
         }
+        if routes.has_gzip() {
+            self.engine.has_gzip.store(true, Ordering::Relaxed);
+        }
         Ok(routes)
+    }
+
+    /// An answer, or a piece of one, that others should not wait for, if it is compressed.
+    fn squeezes_alone(&self, body: &[u8]) -> bool {
+        body.len() > COMPRESS_ALONE_BYTES && self.engine.has_gzip.load(Ordering::Relaxed)
+    }
+
+    /// Detached, so it may wait for the reactor, whose holder never waits for us.
+    fn respond_long(&self, number: Number, answer: &Answer) -> Result<bool, FieldError> {
+        let plan = self.engine.lease().with(number, |connection, _| connection.plan_compression(answer)).flatten();
+        let ready = match plan {
+            Some((pool, level)) => Ready::Made(pool.compress(level, answer.body)),
+            None => Ready::Nothing,
+        };
+        let mut lease = self.engine.lease();
+        lease.tick();
+        lease.with(number, |connection, turn| connection.answer_with(answer, ready, turn)).unwrap_or(Ok(false))
+    }
+
+    /// Detached, in steps: others have the reactor in between.
+    fn write_long(&self, number: Number, data: &[u8]) -> Option<Result<Outcome, TooMuch>> {
+        let mut written = None;
+        for step in data.chunks(COMPRESS_ALONE_BYTES) {
+            let mut lease = self.engine.lease();
+            lease.tick();
+            written = lease.with(number, |connection, turn| connection.write_stream(step, turn));
+            if !matches!(written, Some(Ok(Outcome::Sent | Outcome::Full))) {
+                break;
+            }
+        }
+        written
+    }
+
+    /// The same, if there is room for all of it.
+    fn offer_long(&self, number: Number, data: &[u8]) -> Option<Result<Outcome, TooMuch>> {
+        let mut lease = self.engine.lease();
+        lease.tick();
+        let room = lease.with(number, |connection, turn| connection.room_for_piece(data.len(), turn))?;
+        drop(lease);
+        match room {
+            Outcome::Sent => Some(self.write_long(number, data)?.map(Outcome::taken)),
+            no => Some(Ok(no)),
+        }
     }
 
     fn compresses_alone(&self, message: &Outgoing) -> bool {

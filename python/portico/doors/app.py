@@ -16,7 +16,7 @@ from portico.home import Callbacks, current_home, require_idle
 from portico.proxies import Proxies
 from portico.request import Request
 from portico.response import Response, read_whole
-from portico.routes import Deflate, Inline, Limits, Route, SlowClient, read_deflate
+from portico.routes import Deflate, Gzip, Inline, Limits, Route, SlowClient, read_deflate, read_gzip
 from portico.server import Names, Server, list_servers
 from portico.static_paths import StaticPath, static_path
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("portico")
 InlineAnswers: TypeAlias = "Mapping[str, tuple[str, bytes | str] | Response]"
 
 _CALLABLES = ("call", "on_headers", "on_ws_open")
-_ROUTE_OPTIONS = {"subprotocols", "requires_subprotocol", "deflate", "slow_client"}
+_ROUTE_OPTIONS = {"subprotocols", "requires_subprotocol", "deflate", "slow_client", "gzip"}
 _MEMBERS = {*_CALLABLES, "static_paths", "static_path_options"}
 _NOT_FOUND = (404, [("Content-Type", "text/plain; charset=utf-8")], b"404 Not Found\n")
 
@@ -49,6 +49,7 @@ def start_server(
     subprotocols: Sequence[str] = (),
     requires_subprotocol: bool = False,
     deflate: bool | Deflate = False,
+    gzip: bool | Gzip = False,
     slow_client: SlowClient = "close",
 ) -> Server:
     """Start serving `app` on `host:port` and return at once.
@@ -75,6 +76,8 @@ def start_server(
     subprotocols: what WebSockets may speak, in the order of preference; `ws.subprotocol` tells what was agreed on.
     requires_subprotocol: refuse WebSockets that offer none of them.
     deflate: compress WebSocket messages where the client agrees; True, or `Deflate(…)` other than the defaults.
+    gzip: compress answers where the client takes it; True, or `Gzip(…)` other than the defaults. Not where an answer
+        holds a secret beside what a stranger chose (BREACH, see `Gzip`).
     slow_client: what a message does that doesn't fit into `max_outbox_bytes`: "close" the connection with 1013,
         "drop_new" (only this message is lost) or "drop_oldest" (it pushes out older ones).
 
@@ -87,6 +90,7 @@ def start_server(
         subprotocols=subprotocols,
         requires_subprotocol=requires_subprotocol,
         deflate=deflate,
+        gzip=gzip,
         slow_client=slow_client,
         quiet=quiet,
         limits=limits,
@@ -117,6 +121,7 @@ def start_pipe_server(
     subprotocols: Sequence[str] = (),
     requires_subprotocol: bool = False,
     deflate: bool | Deflate = False,
+    gzip: bool | Gzip = False,
     slow_client: SlowClient = "close",
 ) -> Server:
     """Start serving `app` on the unix socket at `name`; otherwise as `start_server`.
@@ -131,6 +136,7 @@ def start_pipe_server(
         subprotocols=subprotocols,
         requires_subprotocol=requires_subprotocol,
         deflate=deflate,
+        gzip=gzip,
         slow_client=slow_client,
         quiet=quiet,
         limits=limits,
@@ -242,12 +248,17 @@ def build_server(
     """
     for_route = {name: options.pop(name) for name in _ROUTE_OPTIONS & options.keys()}
     for_route["deflate"] = read_deflate(for_route.get("deflate", False))
+    gzip = read_gzip(for_route.get("gzip", False))
     members = _read_app(app)
     call, on_headers, on_ws_open = (members.get(name) for name in _CALLABLES)
     if call is None and on_ws_open is None:
         call = _not_found
+    # An app of nothing but WebSockets may have inline answers to compress.
+    for_route["gzip"] = None if inline and not (call or on_headers) else gzip
     routes = [Route(prefix=True, on_head=on_headers, on_request=call, on_open=on_ws_open, **for_route)]
-    routes += [Route(path=path, inline=_read_inline(path, answer)) for path, answer in (inline or {}).items()]
+    routes += [
+        Route(path=path, inline=_read_inline(path, answer), gzip=gzip) for path, answer in (inline or {}).items()
+    ]
     return Server(
         routes,
         address,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from portico.response import PushAnswer, Response, read_whole
-from portico.routes import ANY_METHOD, Deflate, Route, SlowClient, read_deflate
+from portico.routes import ANY_METHOD, Deflate, Gzip, Route, SlowClient, read_deflate, read_gzip
 from portico.server import Names, Server
 from portico.static_paths import static_path
 
@@ -52,7 +52,12 @@ def http_server(url: str, handlers: Route | Sequence[Route] = (), tls: None = No
 
 
 def handler(
-    path: str, callback: Callable[[Request], object], method: str | Sequence[str] = "GET", prefix: bool = False
+    path: str,
+    callback: Callable[[Request], object],
+    method: str | Sequence[str] = "GET",
+    prefix: bool = False,
+    *,
+    gzip: bool | Gzip = False,
 ) -> Route:
     """Answer requests for `path` with what `callback(req)` returns; see `Response` for what that can be.
 
@@ -60,9 +65,17 @@ def handler(
 
     method: one, several, or `"*"` for any. GET answers HEAD, too, without the body.
     prefix: also answer for everything below `path`.
+    gzip: compress answers where the client takes it, as in `start_server`.
     """
     _check_callable("callback", callback)
-    return Route(path=path, prefix=prefix, methods=_read_method(method), on_request=callback, text_type=_TEXT)
+    return Route(
+        path=path,
+        prefix=prefix,
+        methods=_read_method(method),
+        on_request=callback,
+        text_type=_TEXT,
+        gzip=read_gzip(gzip),
+    )
 
 
 def handler_ws(
@@ -116,11 +129,14 @@ def handler_stream(
     on_close: Callable[[StreamConnection], object] | None = None,
     method: str | Sequence[str] = "*",
     prefix: bool = False,
+    *,
+    gzip: bool | Gzip = False,
 ) -> Route:
     """Answer piece by piece, whenever there is something: `on_request(conn, req)` may keep `conn` and return.
 
     `conn.send(data)` sends a piece, from any thread, and `conn.close()` ends the answer. `on_close(conn)` is called
-    once, when that has happened, when the client has left, or when the server has stopped.
+    once, when that has happened, when the client has left, or when the server has stopped. `gzip` compresses the pieces
+    where the client takes it; each still leaves at once.
     """
     _check_callable("on_request", on_request)
     if on_close is not None:
@@ -130,6 +146,7 @@ def handler_stream(
         prefix=prefix,
         methods=_read_method(method),
         on_request=partial(PushAnswer, on_request, on_close),
+        gzip=read_gzip(gzip),
     )
 
 
@@ -155,14 +172,21 @@ def handler_directory(path: str, directory: str | PathLike[str], **options: Any)
     return Route(path=path, prefix=True, files=static)
 
 
-def handler_inline(path: str, data: str | bytes, content_type: str | None = None, prefix: bool = False) -> Route:
-    """Answer GET with `data`, without Python. `content_type` None: application/octet-stream."""
+def handler_inline(
+    path: str,
+    data: str | bytes,
+    content_type: str | None = None,
+    prefix: bool = False,
+    *,
+    gzip: bool | Gzip = False,
+) -> Route:
+    """Answer GET with `data`, without Python. `content_type` None: application/octet-stream. `gzip`: see `handler`."""
     if not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"data must be str or bytes, not {type(data).__name__}")
     if content_type is not None and not isinstance(content_type, str):
         raise TypeError(f"content_type must be a str or None, not {type(content_type).__name__}")
     answer = Response(200, {"Content-Type": content_type or "application/octet-stream"}, data)
-    return Route(path=path, prefix=prefix, inline=read_whole(answer))
+    return Route(path=path, prefix=prefix, inline=read_whole(answer), gzip=read_gzip(gzip))
 
 
 def handler_redirect(path: str, location: str, status: int = 302, prefix: bool = False) -> Route:
