@@ -1,11 +1,12 @@
-//! Random bytes as the fields that decide about an answer: Range, the conditions, Accept-Encoding. No panic, and
-//! what comes out keeps the promises that whoever sends it builds on.
+//! Random bytes as the fields that decide about an answer: Range, the conditions, Accept-Encoding, pre-flights. No panic,
+//! and what comes out keeps the promises that whoever sends it builds on.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use wire::http_coding::{Coding, choose_coding};
 use wire::http_compression::{Candidate, Changed, Choice, GzipOptions, Wishes, choose, fields_for};
 use wire::http_conditions::{Conditions, Validators, Verdict, judge, range_applies};
+use wire::http_cors::{Cors, Grant, Preflight};
 use wire::http_range::{MAX_RANGES, Multipart, Ranges, parse_ranges};
 
 // The first byte chooses what there is, the next eight how long the file is; the rest is values, one a line.
@@ -22,6 +23,7 @@ fuzz_target!(|data: &[u8]| {
     check_conditions(&values, choice);
     check_coding(&values, choice);
     check_compression(&values, choice);
+    check_preflight(&values, choice);
 });
 
 fn check_ranges(value: &[u8], length: u64) {
@@ -99,4 +101,18 @@ fn check_compression(values: &[&[u8]], choice: u8) {
     let codings = said.iter().filter(|(name, _)| *name == "Content-Encoding").count();
     assert_eq!(codings, usize::from(chosen == Choice::Gzip));
     assert_eq!(chosen == Choice::AsItIs, said == fields || said.is_empty() && fields.is_empty());
+}
+
+fn check_preflight(values: &[&[u8]], choice: u8) {
+    let own = ["https://a.example".to_owned()];
+    let cors = Cors::new((choice & 1 == 0).then(|| own.to_vec()), None, None, &[], false, Some(1));
+    let names = ["origin", "access-control-request-method", "access-control-request-headers"];
+    let of =
+        |name: &str| names.iter().zip(values).filter(|(other, _)| **other == name).map(|(_, value)| *value).collect();
+    let grant = cors.judge(&of("origin"));
+    assert!(!matches!(grant, Grant::Listed(_)) || values[0] == own[0].as_bytes());
+    let Some(preflight) = Preflight::read("OPTIONS", of) else { return };
+    for (_, value) in cors.answer_preflight(grant, &preflight).unwrap_or_default() {
+        assert!(value.bytes().all(|byte| (b' '..0x7f).contains(&byte)), "{value:?}");
+    }
 }

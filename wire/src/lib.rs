@@ -13,6 +13,7 @@ pub mod http_body;
 pub mod http_coding;
 pub mod http_compression;
 pub mod http_conditions;
+pub mod http_cors;
 mod http_encode;
 mod http_fields;
 mod http_framing;
