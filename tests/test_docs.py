@@ -48,7 +48,7 @@ def test_table_of_static_options_is_complete_and_true() -> None:
     assert written == [(parameter.name, repr(parameter.default).replace("'", '"')) for parameter in parameters]
 
 
-@pytest.mark.parametrize(("page", "value"), [("answers", portico.Gzip)])
+@pytest.mark.parametrize(("page", "value"), [("answers", portico.Gzip), ("cors", portico.Cors)])
 def test_tables_of_values_are_complete_and_true(page: str, value: Any) -> None:
     text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
     table = text.partition(f"| `{value.__name__}(…)` | default |")[2].partition("\n\n")[0]
@@ -70,7 +70,7 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 
 
 def test_every_example_is_tried() -> None:
-    pages = ("websockets", "static-files", "answers", "requests", "handlers", "access-log")
+    pages = ("websockets", "static-files", "answers", "requests", "handlers", "access-log", "cors")
     assert len(EXAMPLES) == len(examples(*pages))
 
 
@@ -128,6 +128,17 @@ def test_example_answers(
     answered = {name: len(core.said(name)) for name in ("respond", "respond_file", "write")}
     assert any(answered.values()), answered
     assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+@pytest.mark.parametrize(("page", "example"), examples("cors"))
+def test_example_allows_origins(core: FakeCore, page: str, example: str) -> None:
+    names: dict[str, portico.Server] = {}
+    exec(compile(example, "docs", "exec"), names)
+    number = number_of(names["server"])
+    assert core.configs[number]["cors"][0] == ("https://app.example", "http://localhost:3000")
+    core.request(number)
+    portico.service(0)
+    assert [answer[1] for answer in core.said("respond")] == [200]
 
 
 @pytest.mark.parametrize(("page", "example"), examples("handlers"))

@@ -14,6 +14,7 @@ VALUES = {
     "portico.forms",
     "portico.proxies",
     "portico.routes",
+    "portico.cors",
     "portico.request",
     "portico.response",
     "portico.static_paths",
@@ -30,6 +31,7 @@ ALLOWED = {
     "portico.headers": set(),
     "portico.routes": set(),
     "portico.parameters": set(),
+    "portico.cors": {"portico.routes"},
     "portico.proxies": set(),
     "portico.access_log": {"portico.headers"},
     "portico.forms": {"portico.headers", "portico.parameters"},
@@ -61,6 +63,7 @@ ALLOWED = {
     "portico.server": {
         "portico.home",
         "portico.dispatch",
+        "portico.cors",
         "portico.websocket",
         "portico.access_log",
         "portico.proxies",

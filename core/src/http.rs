@@ -11,13 +11,15 @@ use crate::http_compress::{Compression, Prepared, Ready};
 use crate::http_stream::Streaming;
 use crate::mailbox::{Kind, Request};
 use crate::route_table::{Found, Inline, Route, Wants};
-use crate::settings::Limits;
+use crate::settings::{Limits, Settings};
 use crate::timers::Millis;
 use crate::websocket::Accepted;
+use std::borrow::Cow;
 use std::sync::Arc;
 use wire::error::{HttpRefusal, error_body};
 use wire::http_body::{BodyFraming, BodyReader};
 use wire::http_compression::{Changed, GzipOptions};
+use wire::http_cors::{Grant, Preflight};
 use wire::http_head::{Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head};
 use wire::ws_handshake::{Offer, accept_offer};
 
@@ -38,6 +40,8 @@ pub struct Http {
     is_first: bool,
     /// The request under way wants no body with its answer.
     asks_head: bool,
+    /// What the page of the request at hand may do.
+    grant: Grant,
     /// How the route of the request at hand compresses.
     pub(crate) gzip: Option<Arc<GzipOptions>>,
 }
@@ -80,6 +84,7 @@ impl Http {
             has_begun: false,
             is_first: true,
             asks_head: false,
+            grant: Grant::Unknown,
             gzip: None,
         }
     }
@@ -168,6 +173,7 @@ impl Connection {
                     http.asks_head = false;
                     if !http.has_begun {
                         http.has_begun = true;
+                        http.grant = Grant::Unknown;
                         http.since = turn.now;
                     }
                     Step::STOP
@@ -175,6 +181,7 @@ impl Connection {
                 Err(refusal) => {
                     let since = if http.has_begun { http.since } else { turn.now };
                     http.asks_head = false;
+                    http.grant = Grant::Unknown;
                     self.log_malformed(input, since);
                     self.refuse(refusal, &[], turn);
                     Step::STOP
@@ -206,11 +213,15 @@ impl Connection {
     /// A head is complete: answer it here, or find out who will.
     fn begin_request(&mut self, head: Arc<RequestHead>, has_body_bytes: bool, turn: &mut Turn) {
         turn.counters.requests += 1;
+        self.http().grant = Grant::Unknown;
         if let Some(hosts) = &self.settings.allowed_hosts
             && !access::is_host_allowed(head.host(), hosts)
         {
             let reason = "this server does not answer to that Host; the option allowed_hosts names the ones it does";
             return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
+        }
+        if self.settings.cors.is_some() && !head.wants_websocket() && self.begin_cors(&head, turn) {
+            return;
         }
         let mounts = Arc::clone(&turn.site.mounts);
         let routes = Arc::clone(&turn.site.routes);
@@ -225,6 +236,26 @@ impl Connection {
             return self.begin_file(head, mount, &rest, has_body_bytes, turn);
         }
         self.begin_routed(head, has_body_bytes, turn);
+    }
+
+    /// Find out what a page of another origin may do. True: that was all the request asked.
+    fn begin_cors(&mut self, head: &RequestHead, turn: &mut Turn) -> bool {
+        let settings = Arc::clone(&self.settings);
+        let Some(cors) = &settings.cors else { return false };
+        let grant = cors.judge(&values(head, "origin"));
+        self.http().grant = grant;
+        let Some(preflight) = Preflight::read(head.method(), |name| values(head, name)) else { return false };
+        match cors.answer_preflight(grant, &preflight) {
+            Some(fields) => {
+                let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (*name, &**value)).collect();
+                self.answer_natively(head, 204, &fields, b"", turn);
+            }
+            None => {
+                let why = "pages of that Origin may not use this server; the option cors names those that may";
+                self.answer_error(head, 403, why, &[], turn);
+            }
+        }
+        true
     }
 
     /// No static path is responsible.
@@ -501,8 +532,10 @@ impl Connection {
         turn: &Turn,
     ) -> Result<bool, FieldError> {
         let keep_alive = keep_alive && head.keep_alive() && !turn.site.is_stopping();
+        let mut vary = String::new();
+        let fields = granted(&self.settings, &self.protocol, fields, &mut vary);
         let goes_on =
-            self.outbox.append(|out| encode_response_head(out, line, fields, content, turn.date, keep_alive))?;
+            self.outbox.append(|out| encode_response_head(out, line, &fields, content, turn.date, keep_alive))?;
         self.log_answer(line.status, content, head.method() != "HEAD", turn);
         Ok(goes_on)
     }
@@ -514,6 +547,8 @@ impl Connection {
         let body = error_body(refusal.status, refusal.reason);
         let fields: Vec<(&str, &str)> = [PLAIN_TEXT].iter().chain(more_fields).copied().collect();
         let line = ResponseLine { status: refusal.status, reason: None, version: Version::Http11 };
+        let mut vary = String::new();
+        let fields = granted(&self.settings, &self.protocol, &fields, &mut vary);
         let content = Content::Length(body.len() as u64);
         let encoded = self.outbox.append(|out| encode_response_head(out, &line, &fields, content, turn.date, false));
         self.log_answer(refusal.status, content, !asks_head, turn);
@@ -595,6 +630,19 @@ impl Connection {
             self.life = Life::Finishing;
         }
     }
+}
+
+/// The fields of an answer, and those that let a page of another origin read it.
+fn granted<'a>(
+    settings: &'a Settings,
+    protocol: &Protocol,
+    fields: &'a [(&'a str, &'a str)],
+    vary: &'a mut String,
+) -> Cow<'a, [(&'a str, &'a str)]> {
+    let (Some(cors), Protocol::Http(http)) = (&settings.cors, protocol) else { return Cow::Borrowed(fields) };
+    let mut fields = fields.to_vec();
+    cors.add_fields(http.grant, &mut fields, vary);
+    Cow::Owned(fields)
 }
 
 /// All values of a field, in order.

@@ -3,6 +3,7 @@
 //! Thread: any.
 
 use crate::timers::Millis;
+use wire::http_cors::Cors;
 use wire::http_gzip::GzipPool;
 use wire::http_head::HeadLimits;
 use wire::ws_deflate::{DeflateOptions, InflaterPool};
@@ -38,6 +39,8 @@ pub struct Settings {
     pub allowed_hosts: Option<Vec<String>>,
     /// Origins beside the server's own that may open WebSockets; `None`: any (RFC 6455 §10.2).
     pub allowed_origins: Option<Vec<String>>,
+    /// Which pages of other origins may read answers; `None`: not the server's business.
+    pub cors: Option<Cors>,
     /// Connections over TCP want TCP_NODELAY.
     pub is_tcp: bool,
     /// Requests and answers are told to Python, for the access log.
@@ -99,6 +102,7 @@ pub fn test_settings() -> Settings {
         limits,
         allowed_hosts: None,
         allowed_origins: None,
+        cors: None,
         is_tcp: true,
         logs_access: false,
         inflaters: InflaterPool::new(),

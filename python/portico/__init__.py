@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if sys.platform != "linux":
     raise ImportError(f"portico runs on Linux so far, and this is {sys.platform}")
 
+from portico.cors import Cors
 from portico.doors.app import (
     fileno,
     run_server,
@@ -65,6 +66,7 @@ else:
 
 
 __all__ = [
+    "Cors",
     "Deflate",
     "ExcludedStaticPath",
     "Form",

@@ -113,6 +113,15 @@ go to WANTS_WEBSOCKET whatever its methods; other requests get a 426 from a rout
 it (`respond`, `begin`, `inline`); None: none.
 """
 
+CorsSpec: TypeAlias = tuple[
+    Sequence[str] | None, Sequence[str] | None, Sequence[str] | None, Sequence[str], bool, int | None
+]
+"""`(origins, methods, headers, expose, credentials, max_age_s)`: which pages of other origins may read answers.
+
+`origins` are written as browsers do; None: any, and no `credentials` then. `methods` and `headers` None: whichever a
+pre-flight asks for. Pre-flights are answered natively, on every path.
+"""
+
 FilesSpec: TypeAlias = tuple[
     str, str | None, tuple[bool, bool, str, Fields, tuple[str, str] | None, bool, bool, bool, bool, int] | None
 ]
@@ -186,7 +195,8 @@ class Core:
         `config`: `routes` (list of RouteSpec), `limits` (mapping of the names in `Limits` to numbers or None),
         `allowed_hosts` and `allowed_origins` (list of str, or None to switch the check off; a loopback name or the
         request's own host needs no entry), `mode` (permission bits of a unix socket, or None), `files` (list of
-        FilesSpec; may be left out), `logs_access` (True: LOGGED follows every answer; may be left out).
+        FilesSpec; may be left out), `logs_access` (True: LOGGED follows every answer; may be left out), `cors` (a
+        CorsSpec or None; may be left out).
         Raises: OSError (errno kept; `filename` is the root that cannot be opened, None if it is the address),
         ValueError for an address that is not a literal, and for a header that HTTP cannot carry.
         """

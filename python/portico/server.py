@@ -32,6 +32,7 @@ from portico._core import (
     WANTS_WEBSOCKET,
 )
 from portico.access_log import AccessLog, read_access_log, warn_if_unheard
+from portico.cors import Cors, CorsLike, read_cors
 from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
@@ -54,7 +55,7 @@ from portico.websocket import WebSocket
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from portico._core import Address, Core, GzipSpec, RouteSpec, WebSocketSpec
+    from portico._core import Address, Core, CorsSpec, GzipSpec, RouteSpec, WebSocketSpec
 
 logger = logging.getLogger("portico")
 
@@ -88,6 +89,7 @@ class Server:
         callbacks: Callbacks = "auto",
         allowed_origins: Names = None,
         allowed_hosts: Names = None,
+        cors: CorsLike = None,
         trusted_proxies: Proxies = None,
         access_log: AccessLog = False,
         mode: int | None = None,
@@ -111,6 +113,7 @@ class Server:
         if allowed_hosts is None and not _is_loopback(self._address):
             # Behind a public address the Host is whatever the DNS or the proxy says; rebinding attacks aim at loopback.
             self._allowed_hosts = None
+        self._cors = read_cors(cors)
         self._proxies = read_proxies(trusted_proxies)
         self._log = read_access_log(access_log, self._proxies)
         self._mode = mode
@@ -419,6 +422,7 @@ class Server:
             "limits": dataclasses.asdict(self._limits),
             "allowed_hosts": self._allowed_hosts,
             "allowed_origins": self._allowed_origins,
+            "cors": None if self._cors is None else _cors_spec(self._cors),
             "mode": self._mode,
             "logs_access": self._log is not None,
         }
@@ -711,6 +715,14 @@ def _spec(number: int, route: Route) -> RouteSpec:
 
 def _gzip_spec(gzip: Gzip) -> GzipSpec:
     return gzip.level, gzip.min_bytes, gzip.types
+
+
+def _cors_spec(cors: Cors) -> CorsSpec:
+    # What the native half means by None, any, is "*" to users; their None would be nothing.
+    origins, methods, headers = (
+        None if names == ("*",) else names for names in (cors.origins, cors.methods, cors.headers)
+    )
+    return origins, methods, headers, cors.expose, cors.credentials, cors.max_age_s
 
 
 def _websocket_spec(route: Route) -> WebSocketSpec:

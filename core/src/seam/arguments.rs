@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::http_compression::{Candidate, Choice, GzipOptions, Wishes, choose};
+use wire::http_cors::Cors;
 use wire::http_gzip::GzipPool;
 use wire::http_head::{Content, HeadLimits, ResponseLine, Version, encode_response_head};
 use wire::ws_deflate::DeflateOptions;
@@ -91,6 +92,7 @@ type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8, u8, Option<Vec
 type GzipSpec = (u8, u64, Vec<String>);
 pub type RouteSpec =
     (Number, String, bool, Vec<String>, u8, Option<InlineSpec>, Option<WebSocketSpec>, Option<GzipSpec>);
+type CorsSpec = (Option<Vec<String>>, Option<Vec<String>>, Option<Vec<String>>, Vec<String>, bool, Option<u32>);
 
 pub const SLOW_CLOSE: u8 = 0;
 pub const SLOW_DROP_NEW: u8 = 1;
@@ -152,6 +154,24 @@ fn compress_inline(options: &GzipOptions, inline: &Inline, fields: &[(&str, &str
         return None;
     }
     GzipPool::new().compress(options.level, &inline.body).map(Arc::from)
+}
+
+/// None, and nothing, is what a server without CORS has.
+pub fn cors_of(config: &Bound<'_, PyDict>) -> PyResult<Option<Cors>> {
+    if !config.contains("cors")? {
+        return Ok(None);
+    }
+    let Some((origins, methods, headers, expose, credentials, max_age_s)) = item::<Option<CorsSpec>>(config, "cors")?
+    else {
+        return Ok(None);
+    };
+    if credentials && origins.is_none() {
+        return Err(PyValueError::new_err("cors with credentials needs a list of origins"));
+    }
+    let said = [&origins, &methods, &headers].into_iter().flatten().flatten().chain(&expose);
+    let fields: Vec<(&str, &str)> = said.map(|value| ("Access-Control", value.as_str())).collect();
+    check_answer(&Answer { status: 204, reason: None, fields: &fields, body: b"", close: false })?;
+    Ok(Some(Cors::new(origins, methods.as_deref(), headers.as_deref(), &expose, credentials, max_age_s)))
 }
 
 type FilesOptions = (bool, bool, String, Vec<(String, String)>, Option<(String, String)>, bool, bool, bool, bool, u8);

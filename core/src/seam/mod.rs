@@ -20,7 +20,7 @@ use crate::watchman;
 use crate::websocket_send::Outcome;
 use arguments::{
     FRAMES_BINARY, FRAMES_BY_TYPE, FRAMES_TEXT, FilesSpec, REACH_ALL, REACH_BELOW, REACH_EXACT, RouteSpec, SLOW_CLOSE,
-    SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, check_status, deadline_after, item, limits_of, mounts_of,
+    SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, check_status, cors_of, deadline_after, item, limits_of, mounts_of,
     open_listener, os_error, payload_of, routes_of, value_error,
 };
 use batch::Batch;
@@ -150,6 +150,7 @@ impl Core {
             limits: limits_of(&item::<Bound<'_, PyDict>>(&config, "limits")?)?,
             allowed_hosts: item(&config, "allowed_hosts")?,
             allowed_origins: item(&config, "allowed_origins")?,
+            cors: cors_of(&config)?,
             is_tcp,
             logs_access: config.contains("logs_access")? && item(&config, "logs_access")?,
             inflaters: InflaterPool::new(),

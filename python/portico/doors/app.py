@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from portico.access_log import AccessLog
+from portico.cors import CorsLike
 from portico.home import Callbacks, current_home, require_idle
 from portico.proxies import Proxies
 from portico.request import Request
@@ -42,6 +43,7 @@ def start_server(
     callbacks: Callbacks = "auto",
     allowed_origins: Names = None,
     allowed_hosts: Names = None,
+    cors: CorsLike = None,
     trusted_proxies: Proxies = None,
     access_log: AccessLog = False,
     replace: bool = False,
@@ -67,6 +69,8 @@ def start_server(
     callbacks: where they run: "loop" (the asyncio loop running in this thread), "service" (inside `service()`,
         `serve()`), "thread" (a thread of the server's own) or "auto", the first of these two that fits.
     allowed_origins, allowed_hosts: names besides the server's own that `Origin` and `Host` may carry; `"*"`: any.
+    cors: which pages of other origins may read answers: True or "*" (any), a list of origins, or `Cors(…)`; pre-flights
+        are answered natively. WebSockets are guarded by `allowed_origins`.
     trusted_proxies: IP addresses and networks of reverse proxies, or "unix" for whoever comes over a unix socket:
         whose X-Forwarded-For, -Proto and -Host become `req.client`, `req.scheme` and `req.host`. None: nobody's.
     access_log: tell the logger `portico.access`, at level INFO, of every request and what became of it: "common",
@@ -97,6 +101,7 @@ def start_server(
         callbacks=callbacks,
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
+        cors=cors,
         trusted_proxies=trusted_proxies,
         access_log=access_log,
         replace=replace,
@@ -114,6 +119,7 @@ def start_pipe_server(
     callbacks: Callbacks = "auto",
     allowed_origins: Names = None,
     allowed_hosts: Names = None,
+    cors: CorsLike = None,
     trusted_proxies: Proxies = None,
     access_log: AccessLog = False,
     replace: bool = False,
@@ -143,6 +149,7 @@ def start_pipe_server(
         callbacks=callbacks,
         allowed_origins=allowed_origins,
         allowed_hosts=allowed_hosts,
+        cors=cors,
         trusted_proxies=trusted_proxies,
         access_log=access_log,
         mode=_read_mask(mask),
@@ -167,6 +174,7 @@ def run_static_server(
     browse: bool = False,
     background: bool = False,
     access_log: AccessLog = False,
+    cors: CorsLike = None,
     **static_options: Any,
 ) -> Server | None:
     """Serve the files of a directory until `interrupt()` or Ctrl-C, without Python. Prints where.
@@ -175,6 +183,7 @@ def run_static_server(
     browse: open it in a browser.
     background: return the running server instead, for a prompt or a notebook.
     access_log: as for `start_server`.
+    cors: which pages of other origins may read the files; see `start_server`.
     static_options: those of `static_path`: `listing=True`, `symlinks=True`, …
 
     Raises: OSError that names the directory or the address; what `static_path` raises; RuntimeError in a running loop
@@ -183,7 +192,11 @@ def run_static_server(
     if not background:
         require_idle("run_static_server()", "run_static_server(…, background=True)")
     site = static_path(directory, **static_options)
-    options: dict[str, Any] = {"callbacks": "thread" if background else "auto", "access_log": access_log}
+    options: dict[str, Any] = {
+        "callbacks": "thread" if background else "auto",
+        "access_log": access_log,
+        "cors": cors,
+    }
     server = _start_static(site, host, port, options)
     try:
         print(f"Serving: '{site.path}'")
