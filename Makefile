@@ -2,7 +2,7 @@
 # in a virtual environment of its own.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test check fix bench fuzz conform docs wheel browser clean
+.PHONY: help setup demo test check fix bench fuzz conform docs wheel browser desktop clean
 
 PYTHON ?=
 VENV := .venv$(if $(PYTHON),-$(notdir $(PYTHON)))
@@ -31,7 +31,7 @@ $(VENV)/built: $(VENV)/tools $(RUST_SOURCES)
 demo: setup ## chat, a clock, and what happens when Python is held (http://127.0.0.1:8000)
 	$(BIN)/portico demo
 
-test: setup browser ## run every test
+test: setup browser desktop ## run every test
 	cargo test --quiet -p portico-wire
 	$(CARGO_TEST) --quiet -p portico-core
 	$(BIN)/pytest -q
@@ -41,6 +41,16 @@ browser:
 	@command -v chromium >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y chromium >/dev/null; } \
 	  || echo "no chromium, and no way to install it: the browser tests will be skipped"
+
+# The GUIs that tests run in: Tk on a virtual display, GLib from the system, Qt from PyPI with the libraries it needs.
+DESKTOP := xvfb python3-gi libegl1 libgl1 libxkbcommon0 libdbus-1-3 libfontconfig1
+
+desktop: $(VENV)/tools
+	@dpkg -s $(DESKTOP) >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(DESKTOP) >/dev/null; } \
+	  || echo "no way to install $(DESKTOP): tests of GUIs may be skipped"
+	@$(BIN)/python -m pip install --quiet --group desktop \
+	  || echo "no PySide6 for this Python: the test of Qt will be skipped"
 
 check: setup ## formatting, lints, types, the seam's stub, versions
 	cargo fmt --all --check
