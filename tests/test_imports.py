@@ -39,6 +39,7 @@ ALLOWED = {
     "portico.set_cookie": {"portico.routes"},
     "portico.response": {"portico.headers", "portico.set_cookie"},
     "portico.static_paths": {"portico.response", "portico.routes", "portico._core"},
+    "portico.notebook": set(),
     "portico.pull": set(),
     "portico.lateness": set(),
     "portico.websocket": VALUES | {"portico.pull"},
@@ -61,6 +62,7 @@ ALLOWED = {
     },
     "portico.home": {"portico.dispatch", "portico.lateness", "portico._core"} | PUMPS,
     "portico.server": {
+        "portico.notebook",
         "portico.home",
         "portico.dispatch",
         "portico.cors",

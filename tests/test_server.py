@@ -65,6 +65,50 @@ def test_unix_socket(core: FakeCore, tmp_path: Path) -> None:
     assert "<a" not in server._repr_html_()
 
 
+def test_frame_shows_a_page_in_a_notebook(core: FakeCore) -> None:
+    server = make().start()
+    assert repr(server.frame()) == f"<Frame {server.url}/>"
+    assert server.frame()._repr_html_() == (
+        f'<iframe src="{server.url}/" style="width: 100%; height: 400px; border: 0"></iframe>'
+    )
+    shown = server.frame('/a?b=1&c="', prefix="/me/proxy/81/", width=300, height="50.5vh")._repr_html_()
+    assert shown == (
+        '<iframe src="/me/proxy/81/a?b=1&amp;c=&quot;" style="width: 300px; height: 50.5vh; border: 0"></iframe>'
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        ("a", {}, "begins with '/'; got 'a'"),
+        (b"/", {}, "begins with '/'"),
+        ("/", {"height": -1}, "height must be a number of pixels or a CSS length"),
+        ("/", {"height": True}, "height must be"),
+        ("/", {"width": 1.5}, "width must be"),
+        ("/", {"width": "100"}, "width must be"),
+        ("/", {"width": '1px" onload="x'}, "width must be"),
+        ("/", {"width": "1px; position: fixed"}, "width must be"),
+        ("/", {"width": "1px\n"}, "width must be"),
+        ("/", {"prefix": 81}, "prefix must be a str or None, not int"),
+    ],
+)
+def test_frame_says_what_it_needs(core: FakeCore, path: Any, options: Any, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        make().frame(path, **options)
+
+
+def test_frame_of_a_unix_socket_needs_a_proxy(core: FakeCore, tmp_path: Path) -> None:
+    server = Server(ROUTES, str(tmp_path / "s"), quiet=True)
+    with pytest.raises(ValueError, match="unix socket; prefix="):
+        server.frame()
+    assert server.frame(prefix="/proxy").url == "/proxy/"
+
+
+def test_replace_needs_a_port(core: FakeCore) -> None:
+    with pytest.raises(ValueError, match=r"replace=True needs a port .* port 0"):
+        make(replace=True)
+
+
 def test_unstarted_server(core: FakeCore) -> None:
     server = make()
     assert repr(server) == "<Server http://127.0.0.1:0 new clients=0>"
@@ -452,5 +496,4 @@ def test_replace_stops_the_predecessor_at_the_same_address(core: FakeCore) -> No
     old, other = make(port=81).start(), make(port=82).start()
     new = make(port=81, replace=True).start()
     assert (old.state, other.state, new.state) == ("stopped", "running", "running")
-    assert make(replace=True).start().is_running
     assert other.is_running

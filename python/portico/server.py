@@ -20,6 +20,7 @@ import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from portico import notebook
 from portico._core import (
     FRAMES_BINARY,
     FRAMES_BY_TYPE,
@@ -105,6 +106,8 @@ class Server:
         self._routes: dict[int, Route] = {next(self._route_numbers): route for route in routes}
         self._site: Site | None = None
         self._address = check_address(address)
+        if replace and not isinstance(self._address, str) and self._address[1] == 0:
+            raise ValueError("replace=True needs a port to find the server to replace; port 0 is a new one each time")
         self._quiet = quiet
         self._limits = limits or Limits()
         self._callbacks: Callbacks = callbacks
@@ -407,9 +410,26 @@ class Server:
         return f"<Server {self.url} {self._state} clients={self.clients}>"
 
     def _repr_html_(self) -> str:
-        url = html.escape(self.url)
-        link = f'<a href="{url}" target="_blank" rel="noopener">{url}</a>' if self.port is not None else url
-        return f"Server {link} {self._state}, {self.clients} clients"
+        where = notebook.link(self.url) if self.port is not None else html.escape(self.url)
+        return f"Server {where} {self._state}, {self.clients} clients"
+
+    def frame(
+        self, path: str = "/", *, prefix: str | None = None, width: int | str = "100%", height: int | str = 400
+    ) -> notebook.Frame:
+        """Show a page of this server in a notebook, in an inline frame. Sizes: pixels, or CSS lengths.
+
+        prefix: what comes before the path where the browser can't reach `server.url`: `"/proxy/8000"` behind
+            jupyter-server-proxy.
+
+        Raises: TypeError, ValueError.
+        """
+        if not isinstance(path, str) or not path.startswith("/"):
+            raise ValueError(f"path must be a str that begins with '/'; got {path!r}")
+        if prefix is not None and not isinstance(prefix, str):
+            raise TypeError(f"prefix must be a str or None, not {type(prefix).__name__}")
+        if prefix is None and self.port is None:
+            raise ValueError("no browser reaches a unix socket; prefix= names the proxy that does")
+        return notebook.Frame((self.url if prefix is None else prefix).rstrip("/") + path, width, height)
 
     # Behind it
 
@@ -493,8 +513,6 @@ class Server:
         return self._state in ("stopping", "stopped")
 
     def _stop_predecessors(self) -> None:
-        if not isinstance(self._address, str) and self._address[1] == 0:
-            return
         for other in list_servers():
             if other._address == self._address:
                 other.stop()
