@@ -135,6 +135,33 @@ def test_coroutine_of_a_batch_that_raises_is_not_forgotten(core: FakeCore) -> No
     watch(lambda: any(answer[1] == 200 for answer in core.said("respond")))
 
 
+def test_loop_inside_a_callback_is_refused_once_and_then_hears_nothing(core: FakeCore) -> None:
+    refused: list[int] = []
+
+    async def answer() -> str:
+        await asyncio.sleep(0)
+        return "x"
+
+    def call(req: Any) -> Any:
+        if req.path == "/dialog":
+            while is_readable():
+                with pytest.raises(RuntimeError, match="inside a callback"):
+                    portico.service(0)
+                refused.append(1)
+            if req.query:
+                raise KeyboardInterrupt
+        return answer()
+
+    server = start(call)
+    portico.fileno()
+    for path in ("/", "/dialog", "/", "/dialog?interrupt", "/"):
+        core.request(number_of(server), path)
+    with pytest.raises(KeyboardInterrupt):
+        portico.service(0)
+    assert refused == [1]
+    watch(lambda: len(core.said("respond")) == 5)
+
+
 def test_descriptor_stays_the_same_from_server_to_server(core: FakeCore) -> None:
     async def call(req: Any) -> str:
         await asyncio.sleep(0.001)

@@ -193,12 +193,18 @@ class Home:
 
         For pumps, which have made sure that it is our turn.
         """
-        if self._private.is_needed and running_loop() is None:
-            ran = self._run_beside_coroutines(timeout)
-        else:
-            ran = self._run_batch(timeout)
-        while self._submitted:
-            self._perform_submitted()
+        try:
+            if self._private.is_needed and running_loop() is None:
+                ran = self._run_beside_coroutines(timeout)
+            else:
+                ran = self._run_batch(timeout)
+            while self._submitted:
+                self._perform_submitted()
+        finally:
+            if self._descriptor is not None and self._descriptor.is_muted:
+                self._descriptor.unmute()
+                if self._private.is_needed:
+                    self._descriptor.arm(self._private.fileno(), 0)
         if self._descriptor is not None:
             self._arm(self._descriptor)
         return ran
@@ -281,6 +287,9 @@ class Home:
                 f"thread {self.thread.name!r}; call it there, or start the server with callbacks='thread'"
             )
         if self.is_busy:
+            if self._descriptor is not None:
+                # A callback that opens a dialog runs the GUI's loop inside itself, and that would call again and again.
+                self._descriptor.mute()
             raise RuntimeError(f"{what} was called inside a callback; callbacks do not nest, so return instead")
 
     # What the dispatcher asks for

@@ -19,6 +19,8 @@ class Descriptor:
     """Watch `fileno()`, never read it. What is `arm`ed keeps it readable, once due, until `arm` or `disarm`."""
 
     def __init__(self, source: int) -> None:
+        self._source = source
+        self.is_muted = False
         self._epoll = select.epoll()
         self._epoll.register(source, select.EPOLLIN)
         self._timer: int | None = None
@@ -30,6 +32,8 @@ class Descriptor:
 
     def arm(self, source: int, seconds: float | None) -> None:
         """Be readable when `source` is, and in `seconds` (None: never), whatever was armed before. Raises: OSError."""
+        if self.is_muted:
+            return
         if self._timer is None:
             self._timer = _make_timer()
             self._close_timer = weakref.finalize(self, os.close, self._timer)
@@ -45,6 +49,19 @@ class Descriptor:
         if self._armed is not None and self._timer is not None:
             self._disarm_source()
             _set_timer(self._timer, None)
+
+    def mute(self) -> None:
+        """Be unreadable, whatever comes, until `unmute`. Idempotent."""
+        if not self.is_muted:
+            self.is_muted = True
+            self.disarm()
+            self._epoll.unregister(self._source)
+
+    def unmute(self) -> None:
+        """The core counts again; what was armed has to be armed again. Idempotent."""
+        if self.is_muted:
+            self.is_muted = False
+            self._epoll.register(self._source, select.EPOLLIN)
 
     def close(self) -> None:
         """Close this process's copies, also in a forked child: the parent's set loses nothing by that. Idempotent."""
