@@ -1,9 +1,12 @@
 """The pages in docs/ say what the code says, and their examples run."""
 
+import asyncio
 import inspect
 import json
 import logging
 import re
+import threading
+import time
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +19,7 @@ from portico.forms import MAX_PART_HEAD_BYTES
 from portico.routes import SlowClient
 from portico.testing import FakeCore, number_of
 
+DEADLINE_S = 10
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 EXAMPLES = [
     pytest.param(page.stem, example, id=f"{page.stem}-{index}")
@@ -70,7 +74,10 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 
 
 def test_every_example_is_tried() -> None:
-    pages = ("websockets", "static-files", "answers", "requests", "handlers", "access-log", "cors")
+    pages = (
+        *("websockets", "static-files", "answers", "requests", "handlers", "access-log", "cors"),
+        *("loops", "notebooks"),
+    )
     assert len(EXAMPLES) == len(examples(*pages))
 
 
@@ -221,3 +228,77 @@ def test_fields_of_a_json_record_are_as_written() -> None:
     [written] = re.findall(r'^\| `"json"` \| one object on one line: (.*) \|$', page, re.MULTILINE)
     entry = AccessEntry(("192.0.2.7", 1), "GET / HTTP/1.1", portico.Headers(), 200, 0, 0.0, 0.0, True, None)
     assert re.findall(r"`(\w+)`", written) == list(json.loads(format_json(entry)))
+
+
+@pytest.mark.parametrize(("page", "example"), examples("loops"))
+def test_example_serves_in_its_own_loop(core: FakeCore, page: str, example: str) -> None:
+    """Another thread is the client: it asks once, and stops the server when it has its answer."""
+
+    def talk() -> None:
+        deadline = time.monotonic() + DEADLINE_S
+        while not portico.list_servers() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        server = portico.list_servers()[0]
+        core.request(number_of(server))
+        while not core.said("respond") and time.monotonic() < deadline:
+            time.sleep(0.001)
+        server.stop()
+
+    client = threading.Thread(target=talk)
+    client.start()
+    exec(compile(example, "docs", "exec"), {})
+    client.join()
+    assert [answer[1] for answer in core.said("respond")] == [200]
+    assert portico.list_servers() == []
+
+
+def test_table_of_guis_says_what_the_examples_do() -> None:
+    table = (DOCS / "loops.md").read_text(encoding="utf-8").partition("| loop |")[2].partition("\n\n")[0]
+    written = re.findall(r"`(.+)` \|$", table, re.MULTILINE)
+    programs = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "examples").glob("*.py"))
+    assert len(written) == 4
+    assert [line for line in written if line not in programs] == []
+
+
+@pytest.mark.parametrize(("page", "example"), examples("notebooks"))
+def test_example_serves_in_a_notebook(core: FakeCore, page: str, example: str) -> None:
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs", "exec"), names)
+    core.request(number_of(names["server"]))
+    assert portico.service(0) == 1
+    assert [answer[1] for answer in core.said("respond")] == [200]
+    names["server"].stop()
+
+
+def test_texts_that_explain_why_a_callback_does_not_run_are_the_real_ones(
+    core: FakeCore, caplog: pytest.LogCaptureFixture
+) -> None:
+    def call(req: Any) -> str:
+        with pytest.raises(RuntimeError) as caught:
+            portico.service(0)
+        told.append(str(caught.value))
+        return "x"
+
+    def run_elsewhere() -> None:
+        with pytest.raises(RuntimeError) as caught:
+            server.service(0)
+        told.append(str(caught.value))
+
+    async def serve() -> None:
+        with pytest.raises(RuntimeError) as caught:
+            server.serve()
+        told.append(str(caught.value))
+
+    told: list[str] = []
+    server = portico.start_server("127.0.0.1", 0, call, quiet=True, callbacks="service")
+    core.request(number_of(server))
+    core.waited_s = 1.04
+    portico.service(0)
+    elsewhere = threading.Thread(target=run_elsewhere, name="Thread-1")
+    elsewhere.start()
+    elsewhere.join()
+    asyncio.run(serve())
+    page = " ".join((DOCS / "why-did-my-callback-not-run.md").read_text(encoding="utf-8").split())
+    for text in (*told, *(record.getMessage() for record in caplog.records)):
+        assert text in page
+    assert (len(told), len(caplog.records)) == (3, 1)
