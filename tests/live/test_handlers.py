@@ -142,6 +142,46 @@ def test_an_exact_file_leaves_the_rest_to_others(serve: Serve, tmp_path: Path) -
     assert [live.ask("GET", path).body for path in ("/", "/x", "/index.html")] == [b"home", b"all", b"all"]
 
 
+def test_coroutines_handle_everything_too(serve: Serve) -> None:
+    calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    async def answer(req: portico.Request) -> dict[str, Any]:
+        await asyncio.sleep(0.01)
+        return {"status": 202, "body": req.method}
+
+    async def told(*what: Any) -> None:
+        await asyncio.sleep(0)
+        calls.put(type(what[0]).__name__)
+
+    live = serve(
+        handler("/", answer, "*"), handler_ws("/ws", told, told, told), handler_stream("/s", told, told, method="GET")
+    )
+    reply = live.ask("PUT", "/")
+    assert (reply.status, reply["Content-Type"], reply.body) == (202, "text/plain; charset=utf-8", b"PUT")
+    with live.open("/ws") as client:
+        client.send(frame(BINARY, b"x"))
+        client.close()
+    assert [calls.get(timeout=DEADLINE_S) for _ in range(3)] == ["WebSocket"] * 3
+    with live.connect() as other:
+        other.send(request("GET", "/s"))
+        assert calls.get(timeout=DEADLINE_S) == "StreamConnection"
+    assert calls.get(timeout=DEADLINE_S) == "StreamConnection"
+
+
+def test_a_stream_may_stop_its_server(serve: Serve) -> None:
+    ended = threading.Event()
+
+    def on_request(conn: StreamConnection, req: portico.Request) -> None:
+        conn.send("bye")
+        live.server.stop()
+
+    live = serve(handler_stream("/", on_request, lambda conn: ended.set()))
+    with live.connect() as client:
+        client.send(request("GET", "/"))
+        live.server.wait_closed()
+    assert ended.is_set()
+
+
 def test_wrong_answers_are_500s_and_the_server_goes_on(serve: Serve) -> None:
     answers = iter([{"status": 404.0}, {"headers": ["a"]}, {"body": 7}, {"headers": {"A": "b\r\nC: d"}}, "fine"])
     live = serve(handler("/", lambda req: next(answers)))
@@ -181,7 +221,7 @@ def test_pieces_arrive_as_they_are_sent_and_the_end_is_told(serve: Serve) -> Non
             conn.set_status(203)
             conn.set_header("X-Turn", str(turn))
             assert client.is_silent()
-            assert conn.send("one") is SendResult.SENT
+            assert [conn.send(piece) for piece in ("", b"", "one")] == [SendResult.SENT] * 3
             head = client.receive_until(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 203 ")
             assert b"Transfer-Encoding: chunked\r\n" in head and b"X-Turn: %d\r\n" % turn in head

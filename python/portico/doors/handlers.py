@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from portico.response import PushAnswer, Response, read_whole
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from portico.request import Request
     from portico.stream_connection import StreamConnection
     from portico.websocket import WebSocket
-
-AnyCallback = TypeVar("AnyCallback", bound=Callable[..., object])
 
 _TEXT = "text/plain; charset=utf-8"
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
