@@ -148,7 +148,9 @@ impl RouteTable {
     pub fn find(&self, path: &str, method: &str, is_handshake: bool) -> Found<'_> {
         let path = decode(path);
         match (self.find_exactly(&path, method, is_handshake), path.strip_suffix('/')) {
-            (Found::Nobody, Some(shorter)) if !shorter.is_empty() => self.find_exactly(shorter, method, is_handshake),
+            (Found::Nobody, Some(shorter)) if !shorter.is_empty() && !shorter.ends_with('/') => {
+                self.find_exactly(shorter, method, is_handshake)
+            }
             (found, _) => found,
         }
     }

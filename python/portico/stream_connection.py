@@ -16,7 +16,7 @@ from portico._core import FULL, SENT
 from portico.pull import settle
 from portico.response import check_status, read_fields, read_length
 from portico.routes import TOKEN
-from portico.websocket import AnyPlainListener, PlainListener, SendResult
+from portico.websocket import RESULTS, AnyPlainListener, PlainListener, SendResult
 
 if TYPE_CHECKING:
     from portico._core import Core
@@ -103,7 +103,7 @@ class StreamConnection:
             taken = self._core.offer(self._number, data)
             if taken == FULL and self._drainers:
                 self._core.resume(self._number)
-        return SendResult(taken)
+        return RESULTS[taken]
 
     def close(self) -> SendResult:
         """End the answer: the client has all of it. Returns: SENT, or CLOSED if it was over before."""

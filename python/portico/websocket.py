@@ -38,7 +38,7 @@ class SendResult(IntEnum):
 
 
 # One tuple index instead of an enum call, which costs more than the send itself.
-_RESULTS: tuple[SendResult, ...] = tuple(
+RESULTS: tuple[SendResult, ...] = tuple(
     SendResult(number) if number in (0, 7, 8) else SendResult.CLOSED for number in range(9)
 )
 
@@ -196,13 +196,13 @@ class WebSocket:
         Returns: SENT; CLOSED; or FULL if it doesn't fit into `max_outbox_bytes` with what is queued already. What
         happens to so slow a client is `slow_client`'s choice. Raises: TypeError.
         """
-        return _RESULTS[self._link.send(self._id, data)]
+        return RESULTS[self._link.send(self._id, data)]
 
     def ping(self, data: bytes | bytearray | memoryview = b"") -> SendResult:
         """Send a ping; its round trip becomes `latency_s`. Raises: TypeError; ValueError over 125 bytes."""
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(f"ping data must be bytes, not {type(data).__name__}")
-        return _RESULTS[self._link.core.ping(self._id, bytes(data))]
+        return RESULTS[self._link.core.ping(self._id, bytes(data))]
 
     def close(self, code: int = 1000, reason: str = "") -> SendResult:
         """Begin the closing handshake. Returns: SENT, or CLOSED if there is nothing left to close.
@@ -215,7 +215,7 @@ class WebSocket:
             raise TypeError(f"a close reason must be a str, not {type(reason).__name__}")
         if len(reason.encode()) > 123:  # RFC 6455 §5.5: 125 bytes of payload, two of them the code
             raise ValueError("a close reason has at most 123 bytes of UTF-8")
-        result = _RESULTS[self._link.core.close(self._id, code, reason)]
+        result = RESULTS[self._link.core.close(self._id, code, reason)]
         self._is_closing = True
         return result
 

@@ -518,6 +518,22 @@ def test_a_broadcast_is_to_everybody_what_its_route_says(serve: Serve) -> None:
         assert heard() == ["last", b"last", "last", "last"]
 
 
+def test_stopping_closes_the_websockets_of_all_handlers_once(serve: Serve) -> None:
+    closed: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def on_close(ws: WebSocket) -> None:
+        closed.put((ws.request.path, ws.close_code))
+
+    live = serve(*(handler_ws(path, lambda ws, data: None, None, on_close) for path in ("/a", "/b")))
+    with live.open("/a") as one, live.open("/b") as two:
+        live.server.stop()
+        for client in (one, two):
+            assert client.receive_close()[0] == 1001
+        live.server.wait_closed()
+    assert sorted(closed.get(timeout=DEADLINE_S) for _ in range(2)) == [("/a", 1001), ("/b", 1001)]
+    assert closed.empty()
+
+
 def test_on_open_gets_the_handshake_and_may_refuse(serve: Serve) -> None:
     calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
 

@@ -224,6 +224,31 @@ def test_a_websocket_keeps_its_handler(serving: Any) -> None:
     assert closed.get(timeout=DEADLINE_S) == 1000
 
 
+def test_threads_change_handlers_beside_each_other(serving: Any) -> None:
+    base = say("base", "/base")
+    live = serving(base)
+    failures: list[BaseException] = []
+
+    def change(name: str) -> None:
+        try:
+            for _ in range(30):
+                own = say(name, f"/{name}")
+                live.server.add_handler(own)
+                assert live.ask("GET", f"/{name}").body == f"{name} GET".encode()
+                live.server.remove_handler(own)
+                assert live.ask("GET", f"/{name}").status == 404
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=change, args=(name,)) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert failures == []
+    assert live.server.handlers == (base,)
+
+
 def test_changing_handlers_all_the_time_keeps_nothing(serving: Any) -> None:
     live = serving(say("a", "/a"))
     stop = threading.Event()
