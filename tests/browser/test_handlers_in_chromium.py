@@ -31,7 +31,7 @@ PAGE = handler_inline("/", "<!doctype html><title>handlers</title>", "text/html"
 LISTEN = """(count) => new Promise((resolve) => {
   const seen = [], source = new EventSource("/events");
   const note = ({ type, data, lastEventId }) => {
-    seen.push([type, data, lastEventId]);
+    window.count = seen.push([type, data, lastEventId]);
     if (seen.length === count) { source.close(); resolve(seen); }
   };
   source.onmessage = note;
@@ -112,8 +112,7 @@ def test_event_source_finds_a_server_that_was_started_again(browser: "sync_api.B
     with http_server("http://127.0.0.1:0", handlers, quiet=True, callbacks="thread") as first:
         page = open_page(browser, first)
         page.evaluate(f"() => {{ window.heard = ({LISTEN})(2); }}")
-        while not first.stats()["requests"] >= 2:
-            page.wait_for_timeout(10)
+        page.wait_for_function("() => window.count === 1")
     first.wait_closed()
     with http_server(f"http://127.0.0.1:{first.port}", handlers, quiet=True, callbacks="thread") as second:
         assert page.evaluate("() => window.heard") == [["message", "1", "1"], ["message", "2", "2"]]
