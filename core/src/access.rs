@@ -17,8 +17,10 @@ pub fn is_host_allowed(authority: &str, allowed: &[String]) -> bool {
             .any(|entry| entry.eq_ignore_ascii_case(authority) || host_name(entry).eq_ignore_ascii_case(name))
 }
 
-/// May a page of `origin` open a WebSocket on the server it calls `authority`? `null` never may.
-pub fn is_origin_allowed(origin: &[u8], authority: &str, allowed: &[String]) -> bool {
+/// May a page of `origin` open a WebSocket on the server it calls `authority`? `null` never may. Whoever can change what
+/// arrives by plain HTTP must not speak to a server with TLS through it: the page has to come by https itself. (The
+/// other way round, TLS may end at a proxy.)
+pub fn is_origin_allowed(origin: &[u8], authority: &str, allowed: &[String], is_tls: bool) -> bool {
     let Ok(origin) = std::str::from_utf8(origin) else {
         return false;
     };
@@ -28,6 +30,9 @@ pub fn is_origin_allowed(origin: &[u8], authority: &str, allowed: &[String]) -> 
     let Some((scheme, host)) = origin.split_once("://") else {
         return false;
     };
+    if is_tls && scheme != "https" {
+        return false;
+    }
     let port = default_port(scheme);
     without_port(host, port).eq_ignore_ascii_case(without_port(authority, port))
 }
@@ -106,7 +111,7 @@ mod tests {
 
     #[test]
     fn only_the_same_origin_passes() {
-        let same = |origin: &str, host: &str| is_origin_allowed(origin.as_bytes(), host, &[]);
+        let same = |origin: &str, host: &str| is_origin_allowed(origin.as_bytes(), host, &[], false);
         assert!(same("http://localhost:8000", "localhost:8000"));
         assert!(same("http://localhost", "localhost:80"));
         assert!(same("https://a.example:443", "a.example"));
@@ -121,9 +126,18 @@ mod tests {
         ] {
             assert!(!same(bad, "localhost:8000"), "{bad}");
         }
-        assert!(is_origin_allowed(b"https://app.example", "localhost:8000", &list(&["https://app.example/"])));
-        assert!(!is_origin_allowed(b"https://app.example.evil.net", "localhost:8000", &list(&["https://app.example"])));
-        assert!(!is_origin_allowed(b"null", "localhost:8000", &list(&["null"])));
-        assert!(!is_origin_allowed(b"\xff", "localhost", &[]));
+        assert!(is_origin_allowed(b"https://a.example", "a.example", &[], true));
+        assert!(is_origin_allowed(b"https://a.example", "a.example:443", &[], true));
+        assert!(!is_origin_allowed(b"http://a.example", "a.example", &[], true));
+        assert!(is_origin_allowed(b"http://a.example", "a.example", &list(&["http://a.example"]), true));
+        assert!(is_origin_allowed(b"https://app.example", "localhost:8000", &list(&["https://app.example/"]), false));
+        assert!(!is_origin_allowed(
+            b"https://app.example.evil.net",
+            "localhost:8000",
+            &list(&["https://app.example"]),
+            false
+        ));
+        assert!(!is_origin_allowed(b"null", "localhost:8000", &list(&["null"]), false));
+        assert!(!is_origin_allowed(b"\xff", "localhost", &[], false));
     }
 }

@@ -14,13 +14,14 @@ use crate::outgoing::Compressors;
 use crate::poller::{Interest, Poller, Ready};
 use crate::reactor::{Counters, Site};
 use crate::settings::Settings;
-use crate::stream::Stream;
+use crate::stream::{Received, Stream};
 use crate::timers::{Millis, Timers};
 use crate::websocket::WebSocket;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use wire::error::HttpRefusal;
 
 /// A connection reads at most this much before others have their turn: a message of 64 KiB with its header, in one piece.
 pub const READ_PER_TURN_BYTES: usize = 64 * 1024 + wire::ws_frame::MAX_HEADER_BYTES;
@@ -102,6 +103,10 @@ pub struct Connection {
     /// `None`: nobody asked for one.
     pub log: Option<Box<AccessLog>>,
     stream: Stream,
+    /// Since when TLS has been shaking hands.
+    shakes_since: Option<Millis>,
+    /// With TLS: the verified certificate of the client, empty if it showed none.
+    pub peer_certificate: Option<Arc<[u8]>>,
     /// Received and not used: half a head, or what came while reading was paused.
     pub(crate) input: Vec<u8>,
     interest: Interest,
@@ -139,6 +144,8 @@ impl Connection {
             is_runnable: false,
             awaits_room: false,
             log,
+            shakes_since: stream.is_handshaking().then_some(now),
+            peer_certificate: None,
             stream,
             input: Vec::new(),
             interest: Interest::READ,
@@ -153,6 +160,9 @@ impl Connection {
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
+    pub fn stream_mut(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
@@ -163,7 +173,7 @@ impl Connection {
     /// How many bytes the peer has taken, as far as the system knows; of a unix socket, which counts its own bookkeeping
     /// too, only good for comparing.
     pub fn acknowledged(&self) -> i64 {
-        self.outbox.taken() as i64 - self.stream.unacknowledged() as i64
+        self.stream.taken() as i64 - self.stream.unacknowledged() as i64
     }
     /// So much waits for a peer that doesn't read, or for the disk, that no more requests of it are answered: a few bytes
     /// each would make the outbox grow by a page each.
@@ -210,7 +220,7 @@ impl Connection {
             self.input = Vec::new();
         } else if self.is_at_end && !self.is_paused() && !self.is_digesting() {
             self.on_end(turn);
-        } else if self.is_detached && self.wants_read() {
+        } else if (self.is_detached || self.stream.has_end()) && self.wants_read() {
             self.receive(buffer, turn);
         }
     }
@@ -220,10 +230,15 @@ impl Connection {
             Protocol::WebSocket(websocket) if websocket.is_mid_frame() => buffer.len(),
             _ => READ_PER_TURN_BYTES,
         };
-        match self.stream.receive(&mut buffer[..most]) {
-            Ok(0) => self.on_end(turn),
-            Ok(_) if self.life != Life::Open => {} // lingering: thrown away
-            Ok(count) => {
+        let received = self.stream.receive(&mut buffer[..most], turn.scratch);
+        if self.shakes_since.is_some() {
+            self.on_handshake_step(turn);
+        }
+        match received {
+            Ok(Received::End) => self.on_end(turn),
+            _ if matches!(self.life, Life::Finishing | Life::Lingering(_)) => {} // thrown away
+            Ok(Received::NotTls) => self.refuse_plain(turn),
+            Ok(Received::Bytes(count)) => {
                 self.received += count as u64;
                 self.on_bytes(&mut buffer[..count], turn);
                 if let Protocol::WebSocket(websocket) = &mut self.protocol
@@ -231,10 +246,42 @@ impl Connection {
                 {
                     websocket.lend(turn.spare);
                 }
+                if self.stream.has_end() {
+                    self.make_runnable(turn); // no new byte will tell
+                }
             }
             Err(error) if is_passing(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && self.shakes_since.is_some() => {
+                self.refuse_handshake(turn);
+            }
             Err(_) => self.on_failure(turn),
         }
+    }
+
+    /// A part of a handshake has come. It costs as much as hundreds of requests, so the turn looks at the clock.
+    fn on_handshake_step(&mut self, turn: &mut Turn) {
+        turn.counters.handshake_steps += 1;
+        if !self.stream.is_handshaking() {
+            self.shakes_since = None;
+            self.peer_certificate = self.stream.peer_certificate();
+            turn.counters.handshakes += u64::from(self.stream.is_tls());
+            self.http().restart(turn.now);
+        }
+    }
+
+    /// The alert that says why has been sent; closing over what the client still says could overtake it.
+    fn refuse_handshake(&mut self, turn: &mut Turn) {
+        turn.counters.failed_handshakes += 1;
+        self.stream.end_tls();
+        self.shakes_since = None;
+        self.outbox.clear();
+        self.life = Life::Finishing;
+    }
+
+    /// Plain HTTP where TLS is spoken: whoever typed the address should see what is wrong.
+    fn refuse_plain(&mut self, turn: &mut Turn) {
+        let reason = "This is a TLS port; its addresses begin with https:// or wss://";
+        self.refuse(HttpRefusal { status: 400, reason }, &[], turn);
     }
 
     fn on_bytes(&mut self, bytes: &mut [u8], turn: &mut Turn) {
@@ -316,19 +363,19 @@ impl Connection {
 
     /// Send what the socket takes.
     pub fn flush(&mut self, turn: &mut Turn) {
-        let flushed = self.outbox.flush(&self.stream, turn.scratch);
+        let flushed = self.outbox.flush(&mut self.stream, turn.scratch);
         self.note_flushed(flushed, turn);
     }
 
     /// Send what waits, and `payload` behind it.
     pub fn flush_with(&mut self, payload: &[u8], turn: &mut Turn) {
-        let flushed = self.outbox.flush_with(&self.stream, payload, turn.scratch);
+        let flushed = self.outbox.flush_with(&mut self.stream, payload, turn.scratch);
         self.note_flushed(flushed, turn);
     }
 
     fn note_flushed(&mut self, flushed: io::Result<Flushed>, turn: &mut Turn) {
         match flushed {
-            Ok(Flushed::All | Flushed::WaitsForDisk) => self.blocked_since = None,
+            Ok(Flushed::All | Flushed::WaitsForDisk | Flushed::WaitsForPeer) => self.blocked_since = None,
             Ok(Flushed::NeedsDisk(slice)) => {
                 self.blocked_since = None;
                 self.read_elsewhere(slice, turn);
@@ -367,7 +414,8 @@ impl Connection {
 
     /// Unless it is blocked, or corked for the end of a batch.
     fn flush_new(&mut self, turn: &mut Turn) {
-        if !self.outbox.is_empty() && !self.interest.write && !self.is_dirty {
+        let has_unsent = !self.outbox.is_empty() || self.stream.has_unsent();
+        if has_unsent && !self.interest.write && !self.is_dirty {
             self.flush(turn);
         }
     }
@@ -389,8 +437,7 @@ impl Connection {
         if self.outbox.is_empty() && matches!(self.protocol, Protocol::Http(_)) {
             self.stream_is_drained(turn);
         }
-        if self.life == Life::Finishing && self.outbox.is_empty() {
-            self.stream.finish();
+        if self.life == Life::Finishing && self.outbox.is_empty() && self.finish(turn) {
             // Who hung up reads no answer, and would never be seen to end.
             let is_gone = self.is_at_end || self.is_detached;
             self.life = if is_gone { Life::Dead } else { Life::Lingering(turn.now + LINGER) };
@@ -405,6 +452,15 @@ impl Connection {
         self.settle_interest(turn);
         let deadline = self.deadline();
         self.filed = turn.timers.file(self.number, self.filed, deadline);
+    }
+
+    /// Say the end. False: as soon as the socket can be written to.
+    fn finish(&mut self, turn: &Turn) -> bool {
+        let is_said = self.stream.finish();
+        if !is_said {
+            self.blocked_since.get_or_insert(turn.now);
+        }
+        is_said
     }
 
     fn settle_interest(&mut self, turn: &mut Turn) {
@@ -461,6 +517,11 @@ impl Connection {
             }
             return;
         }
+        if self.handshake_deadline().is_some_and(|deadline| deadline <= turn.now) {
+            turn.counters.failed_handshakes += 1;
+            self.life = Life::Dead;
+            return;
+        }
         if self.write_deadline().is_some_and(|deadline| deadline <= turn.now) && !self.is_read_slowly(turn) {
             self.on_failure(turn);
             if matches!(self.protocol, Protocol::WebSocket(_)) {
@@ -478,11 +539,16 @@ impl Connection {
     fn deadline(&self) -> Option<Millis> {
         let own = match (&self.life, &self.protocol) {
             (Life::Lingering(until), _) => Some(*until),
+            (Life::Open, _) if self.shakes_since.is_some() => self.handshake_deadline(),
             (Life::Open, Protocol::Http(http)) => http.deadline(&self.settings.limits),
             (Life::Open, Protocol::WebSocket(websocket)) => websocket.deadline(&self.settings.limits),
             _ => None,
         };
         [own, self.write_deadline()].into_iter().flatten().min()
+    }
+
+    fn handshake_deadline(&self) -> Option<Millis> {
+        Some(self.shakes_since? + self.settings.limits.handshake_timeout?)
     }
 
     fn write_deadline(&self) -> Option<Millis> {
@@ -510,6 +576,7 @@ impl Connection {
         if is_cut && !self.is_over() {
             self.flush(turn);
             self.outbox.clear();
+            self.stream.give_up_sending();
             if self.life != Life::Dead {
                 self.life = Life::Finishing;
             }

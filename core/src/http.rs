@@ -122,6 +122,11 @@ impl Http {
         std::mem::replace(&mut self.phase, phase)
     }
 
+    /// The time for the first head begins now.
+    pub fn restart(&mut self, now: Millis) {
+        self.since = now;
+    }
+
     pub fn deadline(&self, limits: &Limits) -> Option<Millis> {
         let timeout = match &self.phase {
             Phase::Head if self.has_begun || self.is_first => limits.head_timeout,
@@ -300,6 +305,7 @@ impl Connection {
     }
 
     fn begin_handshake(&mut self, head: &Arc<RequestHead>, route: &Arc<Route>, turn: &mut Turn) {
+        let is_tls = self.stream().is_tls();
         let origins = match &route.websocket.allowed_origins {
             Some(any) if any.iter().any(|origin| origin == "*") => None,
             Some(own) => Some(own),
@@ -309,7 +315,7 @@ impl Connection {
             && !head
                 .fields()
                 .filter(|(name, _)| name.eq_ignore_ascii_case("origin"))
-                .all(|(_, origin)| access::is_origin_allowed(origin, head.host(), origins))
+                .all(|(_, origin)| access::is_origin_allowed(origin, head.host(), origins, is_tls))
         {
             let reason =
                 "pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
@@ -411,7 +417,15 @@ impl Connection {
         is_websocket: bool,
     ) -> Box<Request> {
         let head = Arc::clone(head);
-        Box::new(Request { server: self.site, route, head, body, client: self.client, is_websocket })
+        Box::new(Request {
+            server: self.site,
+            route,
+            head,
+            body,
+            client: self.client,
+            is_websocket,
+            tls: self.peer_certificate.clone(),
+        })
     }
 
     /// Python's answer. `Ok(false)`: there is nothing to answer (any more).
@@ -571,7 +585,9 @@ impl Connection {
             self.stage(Kind::Gone, turn);
         } else {
             // Between requests, or a body that is not whole and so never was a request (RFC 9112 §8).
-            self.life = if self.outbox.is_empty() { Life::Dead } else { Life::Finishing };
+            // TLS has to say that this is the end (RFC 8446 §6.1).
+            let is_said = self.outbox.is_empty() && !self.stream().is_tls();
+            self.life = if is_said { Life::Dead } else { Life::Finishing };
         }
     }
 
@@ -622,7 +638,7 @@ impl Connection {
         if self.http().is_waiting() {
             if is_cut {
                 if matches!(self.http().phase, Phase::Streaming(_)) {
-                    self.stream().reset_on_close(); // half an answer must not look whole
+                    self.stream_mut().reset_on_close(); // half an answer must not look whole
                 }
                 self.stage(Kind::Gone, turn);
             }

@@ -210,7 +210,7 @@ impl Connection {
         }
         self.flush(turn);
         self.http().enter(Phase::Head, turn.now);
-        self.stream().reset_on_close();
+        self.stream_mut().reset_on_close();
         self.outbox.clear();
         self.life = Life::Dead;
     }

@@ -8,6 +8,7 @@ compile_error!("portico runs on Linux so far: src/poller.rs knows epoll, timerfd
 
 mod access;
 mod access_log;
+mod certificate;
 mod connection;
 mod disk;
 mod engine;
@@ -31,6 +32,8 @@ mod signals;
 mod static_files;
 mod stream;
 mod timers;
+mod tls;
+mod tls_config;
 mod topics;
 mod watchman;
 mod websocket;

@@ -54,6 +54,8 @@ pub struct Request {
     /// `None`: over a unix socket.
     pub client: Option<SocketAddr>,
     pub is_websocket: bool,
+    /// Over TLS: the client's certificate, verified, as DER; empty if it showed none.
+    pub tls: Option<Arc<[u8]>>,
 }
 
 #[derive(Default)]

@@ -4,7 +4,7 @@
 //! Thread: whoever holds the reactor (see `engine`).
 
 use crate::access_log::{Room, turned_away};
-use crate::connection::{Connection, Turn};
+use crate::connection::{Connection, Life, Turn};
 use crate::disk::{Answers, Disk};
 use crate::files::{Entry, FileCache, Mount, Mounts};
 use crate::gate::Gate;
@@ -18,11 +18,13 @@ use crate::route_table::{Route, RouteTable};
 use crate::settings::Settings;
 use crate::stream::Stream;
 use crate::timers::{Millis, Timers};
+use crate::tls::Tls;
 use crate::topics::Topics;
 use crate::websocket_send::Outcome;
 use parking_lot::Mutex;
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use rustls::ServerConfig;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -52,6 +54,8 @@ pub struct Site {
     /// Those of before. They live on in what is under way.
     former_routes: Vec<Weak<Route>>,
     pub mounts: Arc<Mounts>,
+    /// For new connections.
+    pub tls: Option<Arc<ServerConfig>>,
     /// Open WebSockets, whom a broadcast reaches.
     pub sockets: NumberSet,
     pub topics: Topics,
@@ -115,6 +119,11 @@ pub struct Counters {
     pub dropped: u64,
     /// Requests that were answered with a file.
     pub files: u64,
+    /// TLS handshakes that were completed.
+    pub handshakes: u64,
+    pub failed_handshakes: u64,
+    /// Parts of handshakes that came; each may need a private key.
+    pub handshake_steps: u64,
 }
 
 impl Counters {
@@ -238,9 +247,12 @@ impl Reactor {
         self.counters.turns += 1;
         self.tick();
         self.go_on(begun);
+        let mut steps = self.counters.handshake_steps;
         for (index, item) in ready.drain(..).enumerate() {
             // What is left stays ready: the poller is level-triggered, and reports the others first next time.
-            if index % 8 == 7 && begun.elapsed() > TURN {
+            let is_costly =
+                std::mem::replace(&mut steps, self.counters.handshake_steps) != self.counters.handshake_steps;
+            if (is_costly || index % 8 == 7) && begun.elapsed() > TURN {
                 break;
             }
             self.serve(item);
@@ -380,6 +392,7 @@ impl Reactor {
         settings: Settings,
         routes: RouteTable,
         mounts: Mounts,
+        tls: Option<Arc<ServerConfig>>,
     ) -> Result<Number, Errno> {
         let number = number::next();
         self.poller.add(&listener, number, Interest::READ)?;
@@ -388,6 +401,7 @@ impl Reactor {
             routes: Arc::new(routes),
             former_routes: Vec::new(),
             mounts: Arc::new(mounts),
+            tls,
             sockets: NumberSet::default(),
             topics: Topics::default(),
             open: NumberSet::default(),
@@ -425,6 +439,12 @@ impl Reactor {
         self.sites.get_mut(&number).map(|site| site.mounts = Arc::new(mounts)).is_some()
     }
 
+    /// What new connections shake hands with. False: that server isn't listening, or speaks no TLS.
+    pub fn set_tls(&mut self, number: Number, tls: Arc<ServerConfig>) -> bool {
+        let site = self.sites.get_mut(&number).filter(|site| site.tls.is_some() && !site.is_stopping());
+        site.map(|site| site.tls = Some(tls)).is_some()
+    }
+
     /// A mount is gone: the files kept open for it must pin neither their disk space nor their file system.
     fn forget_files(&mut self) {
         self.files = FileCache::default();
@@ -445,7 +465,7 @@ impl Reactor {
             match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((descriptor, peer)) => {
                     let client = peer.and_then(|address| SocketAddr::try_from(address).ok());
-                    self.add_connection(site_number, Stream::new(descriptor), client);
+                    self.add_connection(site_number, descriptor, client);
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -457,9 +477,16 @@ impl Reactor {
         }
     }
 
-    fn add_connection(&mut self, site_number: Number, stream: Stream, client: Option<SocketAddr>) {
+    fn add_connection(&mut self, site_number: Number, descriptor: OwnedFd, client: Option<SocketAddr>) {
         let Some(site) = self.sites.get_mut(&site_number) else {
             return;
+        };
+        let stream = match &site.tls {
+            None => Stream::new(descriptor),
+            Some(config) => match Tls::server(config) {
+                Ok(tls) => Stream::with_tls(descriptor, tls),
+                Err(_) => return, // no random numbers: the client sees the connection end
+            },
         };
         if site.settings.is_tcp {
             stream.set_nodelay();
@@ -475,6 +502,12 @@ impl Reactor {
         self.live.lock().insert(number);
         self.with(number, |connection, turn| {
             if let Some(reason) = refused {
+                if connection.stream().is_tls() {
+                    // To tell it would take a handshake, the very thing that there is too much of.
+                    turn.counters.failed_handshakes += 1;
+                    connection.life = Life::Dead;
+                    return;
+                }
                 connection.refuse(HttpRefusal { status: 503, reason }, &[("Retry-After", "1")], turn);
             }
         });
@@ -499,8 +532,13 @@ impl Reactor {
                 else {
                     break;
                 };
-                let stream = Stream::new(descriptor);
-                let _ = stream.receive(&mut self.buffer); // closing over what was not read would reset the connection
+                let mut stream = Stream::new(descriptor);
+                // Closing over what was not read would reset the connection.
+                let _ = stream.receive(&mut self.buffer, &mut self.scratch);
+                if site.tls.is_some() {
+                    self.counters.failed_handshakes += 1;
+                    continue; // it could only be told after a handshake
+                }
                 let _ = stream.send(&answer);
                 stream.finish();
                 self.counters.refuse(503);

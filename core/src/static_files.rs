@@ -395,7 +395,7 @@ mod tests {
         let mut route = Route::new("/ping", false, Wants::default());
         route.inline = Some(Inline { status: 200, fields: Vec::new(), body: Arc::from(*b"pong"), compressed: None });
         let (listener, address) = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
-        engine.lease().add_site(listener, test_settings(), RouteTable::new(vec![route]), mounts).unwrap();
+        engine.lease().add_site(listener, test_settings(), RouteTable::new(vec![route]), mounts, None).unwrap();
         let open = || {
             let client = TcpStream::connect(address).unwrap();
             client.set_nonblocking(true).unwrap();

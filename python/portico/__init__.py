@@ -50,6 +50,7 @@ from portico.static_paths import (
     static_path_options,
 )
 from portico.stream_connection import StreamConnection
+from portico.tls import Certificate, CertPair, TlsConfig, tls_config, write_cert
 from portico.websocket import SendResult, WebSocket
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ else:
 
 
 __all__ = [
+    "CertPair",
+    "Certificate",
     "Cors",
     "Deflate",
     "ExcludedStaticPath",
@@ -80,6 +83,7 @@ __all__ = [
     "StaticPath",
     "StaticPathOptions",
     "StreamConnection",
+    "TlsConfig",
     "Upload",
     "WebSocket",
     "exclude_static_path",
@@ -104,4 +108,6 @@ __all__ = [
     "static_path_options",
     "stop_all_servers",
     "stop_server",
+    "tls_config",
+    "write_cert",
 ]

@@ -55,12 +55,13 @@ Address: TypeAlias = tuple[str, int] | str
 
 Fields: TypeAlias = Sequence[tuple[str, str]]
 
-RequestParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes, Address, bool]
-"""`(server, route, method, target, http_version, fields, body, client, is_websocket)`.
+RequestParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes, Address, bool, bytes | None]
+"""`(server, route, method, target, http_version, fields, body, client, is_websocket, tls)`.
 
 `server` is the server's number, `route` what its RouteSpec begins with. `target` is as sent, `http_version` is
 `"1.0"` or `"1.1"`. `fields` are the header fields in order, as `b"Name:value\\r\\n"` lines whose grammar was checked
-and whose surrounding white space is gone. `is_websocket` tells a handshake from a request.
+and whose surrounding white space is gone. `is_websocket` tells a handshake from a request. `tls` is None for plain TCP,
+otherwise the certificate that the client showed and that was verified, as DER, or `b""`.
 """
 
 LogParts: TypeAlias = tuple[Address, bytes, bytes, int, int, float, float, bool, int | None, int]
@@ -138,6 +139,27 @@ request must carry, or None. With `fallthrough`, what would be an error goes to 
 always 403.
 """
 
+TlsSpec: TypeAlias = tuple[Sequence[tuple[bytes, bytes]], str | None, bytes, bytes, bool, bool]
+"""`(identities, password, trusted, revoked, requires_peer, is_13_only)`.
+
+`identities` are pairs of PEM: a certificate, with what leads to its issuer behind it, and its private key, which may be
+encrypted with `password`. A server shows the one that is for the name the client asks for, or the first. `trusted` and
+`revoked` are PEM too, and may be empty: the CAs that the peer's certificate has to lead to, and their revocation lists.
+With `requires_peer` a server refuses clients without a certificate, and a client verifies its server.
+"""
+
+def check_tls(spec: TlsSpec) -> list[bytes]:
+    """Whether a server (with identities) or a client could use `spec`; the certificates of the identities, as DER.
+
+    Raises: ValueError that says what is wrong.
+    """
+
+def read_certificate(der: bytes) -> tuple[str, str | None, int, int]:
+    """`(subject, common_name, not_before, not_after)`: RFC 4514 text, its CN, Unix seconds. Raises: ValueError."""
+
+def write_certificate(names: Sequence[str], valid_s: int) -> tuple[str, str]:
+    """A self-signed ECDSA P-256 certificate for these names and addresses, and its key, as PEM. Raises: ValueError."""
+
 @final
 class Batch:
     """The events of one `take`, once. Asking for the next event says that the one before has been handled.
@@ -196,9 +218,9 @@ class Core:
         `allowed_hosts` and `allowed_origins` (list of str, or None to switch the check off; a loopback name or the
         request's own host needs no entry), `mode` (permission bits of a unix socket, or None), `files` (list of
         FilesSpec; may be left out), `logs_access` (True: LOGGED follows every answer; may be left out), `cors` (a
-        CorsSpec or None; may be left out).
+        CorsSpec or None; may be left out), `tls` (a TlsSpec, or None: plain; may be left out).
         Raises: OSError (errno kept; `filename` is the root that cannot be opened, None if it is the address),
-        ValueError for an address that is not a literal, and for a header that HTTP cannot carry.
+        ValueError for an address that is not a literal, a header that HTTP cannot carry, an unusable `tls`.
         """
 
     def set_routes(self, server: int, routes: Sequence[RouteSpec]) -> list[int] | None:
@@ -215,6 +237,9 @@ class Core:
         Raises: OSError (errno and filename kept) for a root that cannot be opened, ValueError for a header that HTTP
         cannot carry; nothing has changed then.
         """
+
+    def set_tls(self, server: int, tls: TlsSpec) -> bool:
+        """New connections use this. False: that server isn't listening, or speaks no TLS. Raises: ValueError."""
 
     def stop(self, server: int, grace_s: float) -> bool:
         """Stop listening; close WebSockets with 1001; let requests and outboxes finish for `grace_s`, then cut.
@@ -369,12 +394,13 @@ class Core:
 
     def stats(self) -> dict[str, int]:
         """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics, dropped,
-        files, lost_records.
+        files, lost_records, handshakes, failed_handshakes.
 
         `refused` counts what was answered with an error that Python never hears of, and `refused_404`, `refused_1009`
         … how much of that by status or close code, if there was any. `lost_records` of the access log found no room.
         `dropped` are the messages that clients did not get because they read too slowly; `files` are the requests that
-        a static path answered with a file, 304s and 416s included.
+        a static path answered with a file, 304s and 416s included; `handshakes` are TLS's, completed ones.
+        `failed_handshakes` ended in an alert, took too long, or were one connection too many.
         """
 
     def shutdown(self) -> None:

@@ -18,6 +18,7 @@ from portico.forms import Form, Pairs, read_form
 from portico.headers import Headers
 from portico.parameters import decode
 from portico.proxies import Forwarded, ProxiedAddress
+from portico.tls import Certificate
 
 if TYPE_CHECKING:
     from portico._core import Address, RequestParts
@@ -123,9 +124,15 @@ class Request:
 
     @property
     def scheme(self) -> str:
-        """`"http"`, also for a WebSocket handshake, which is an HTTP request; `"https"` if a trusted proxy says so."""
+        """`"https"` over TLS, or if a trusted proxy says so; else `"http"`, also for a WebSocket's handshake."""
         forwarded = self._read_forwarded()
-        return (forwarded and forwarded.scheme) or "http"
+        return (forwarded and forwarded.scheme) or ("http" if self._parts[9] is None else "https")
+
+    @property
+    def client_cert(self) -> Certificate | None:
+        """The certificate that the client showed and that was verified, as `tls_config(client=…)` asks for it."""
+        der = self._parts[9]
+        return Certificate(der) if der else None
 
     @property
     def host(self) -> str:

@@ -51,6 +51,7 @@ from portico.static_paths import (
     read_static_paths,
     resolve,
 )
+from portico.tls import TlsConfig
 from portico.websocket import WebSocket
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class Server:
         routes: Sequence[Route],
         address: Address,
         *,
+        tls: TlsConfig | None = None,
         quiet: bool = False,
         limits: Limits | None = None,
         callbacks: Callbacks = "auto",
@@ -108,6 +110,7 @@ class Server:
         self._address = check_address(address)
         if replace and not isinstance(self._address, str) and self._address[1] == 0:
             raise ValueError("replace=True needs a port to find the server to replace; port 0 is a new one each time")
+        self._tls = None if tls is None else check_server_tls(tls)
         self._quiet = quiet
         self._limits = limits or Limits()
         self._callbacks: Callbacks = callbacks
@@ -167,7 +170,7 @@ class Server:
     def url(self) -> str:
         """Where a browser on this machine finds it; `unix:` and the path for a unix socket."""
         self._touch()
-        return _url(self._address)
+        return self._url
 
     @property
     def clients(self) -> int:
@@ -181,6 +184,30 @@ class Server:
         """Counters of this server's home, which other servers of its thread may share. Empty before the start."""
         self._touch()
         return self._home.core.stats() if self._home is not None and self._home.is_alive else {}
+
+    # TLS
+
+    @property
+    def tls(self) -> TlsConfig | None:
+        """What it shakes hands with. Assigning another is `reload_tls`."""
+        self._touch()
+        return self._tls
+
+    @tls.setter
+    def tls(self, config: TlsConfig) -> None:
+        self.reload_tls(config)
+
+    def reload_tls(self, config: TlsConfig) -> None:
+        """Shake hands with this from now on, say, a renewed certificate; connections that are open go on.
+
+        Any thread. Raises: ValueError if the server speaks no TLS, which can't change while it lives; TypeError.
+        """
+        checked = check_server_tls(config)
+        if self._tls is None:
+            raise ValueError("this server speaks no TLS; start it with tls=tls_config(…)")
+        if self._home is not None and not self._is_over:
+            self._home.core.set_tls(self._number, checked.server_spec())
+        self._tls = checked
 
     # Static files
 
@@ -445,6 +472,7 @@ class Server:
             "cors": None if self._cors is None else _cors_spec(self._cors),
             "mode": self._mode,
             "logs_access": self._log is not None,
+            "tls": None if self._tls is None else self._tls.server_spec(),
         }
         with self._mount_lock:  # what another thread changes meanwhile is neither lost nor early
             config["routes"] = _specs(self._routes)
@@ -465,7 +493,7 @@ class Server:
         except OSError as error:
             if error.filename is not None:
                 raise  # a static path, not the address
-            told = f"cannot listen on {_url(self._address)}: {error.strerror or error}"
+            told = f"cannot listen on {self._url}: {error.strerror or error}"
             raise type(error)(*([told] if error.errno is None else [error.errno, told])) from error
         return host, port
 
@@ -507,6 +535,10 @@ class Server:
         finally:
             known = {*routes, *(former or ())} & site.routes.keys()
             site.set_routes({number: site.routes[number] for number in known})
+
+    @property
+    def _url(self) -> str:
+        return _url(self._address, "http" if self._tls is None else "https")
 
     @property
     def _is_over(self) -> bool:
@@ -676,13 +708,21 @@ def _is_loopback(address: Address) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _url(address: Address) -> str:
+def check_server_tls(config: TlsConfig) -> TlsConfig:
+    """Raises: TypeError; ValueError if it has no certificate to show."""
+    if not isinstance(config, TlsConfig):
+        raise TypeError(f"tls must be what tls_config(…) returns, not {type(config).__name__}")
+    config.server_spec()
+    return config
+
+
+def _url(address: Address, scheme: str) -> str:
     if isinstance(address, str):
         return f"unix:{address}"
     host, port = address
     # The wildcard is where a server listens, not where anybody can go.
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _names(option: str, names: Names, default: Sequence[str]) -> list[str] | None:

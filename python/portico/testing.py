@@ -45,10 +45,11 @@ def request_parts(
     http_version: str = "1.1",
     client: Any = ("127.0.0.1", 50000),
     is_websocket: bool = False,
+    tls: bytes | None = None,
 ) -> Any:
     """The payload of HEAD and REQUEST, and most of OPEN's, as the native half builds it."""
     fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
-    return (server, route, method, target, http_version, fields, body, client, is_websocket)
+    return (server, route, method, target, http_version, fields, body, client, is_websocket, tls)
 
 
 def number_of(server: Server) -> int:
@@ -240,6 +241,10 @@ class FakeCore:
             return False
         self.files[server] = list(files)
         return True
+
+    def set_tls(self, server: int, tls: Any) -> bool:
+        self.commands.append(("set_tls", server, tls))
+        return server in self.files and self.configs[server].get("tls") is not None
 
     def stop(self, server: int, grace_s: float) -> bool:
         self.commands.append(("stop", server, grace_s))

@@ -14,6 +14,7 @@ from portico.request import Request
 from portico.server import Server
 from portico.websocket import WebSocket
 
+from .tls_client import TlsAddress
 from .wire_client import DEADLINE_S, Address, Client, Reply, WebSocketClient, request
 
 Serve = Callable[..., "Live"]
@@ -79,7 +80,8 @@ class Live:
     def __init__(self, server: Server, app: Any) -> None:
         self.server = server
         self.app = app
-        self.address: Address = server.name or (str(server.host), int(server.port or 0))
+        address = (str(server.host), int(server.port or 0))
+        self.address: Address = server.name or (address if server.tls is None else TlsAddress(address))
 
     def connect(self, **options: Any) -> Client:
         return Client(self.address, **options)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
 
+from .tls_client import TlsAddress, TlsSocket, careless
+
 DEADLINE_S = 10
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 KEY = base64.b64encode(b"sixteen bytes..!").decode()
@@ -160,13 +162,15 @@ class Client:
 
     def __init__(self, address: Address, *, receive_buffer_bytes: int | None = None) -> None:
         family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        self.socket: Any = socket.socket(family, socket.SOCK_STREAM)
         if receive_buffer_bytes is not None:  # before connect: it decides the window the peer is told
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         self.socket.settimeout(DEADLINE_S)
         self.socket.connect(address)
         if not isinstance(address, str):
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(address, TlsAddress):
+            self.socket = TlsSocket(self.socket, careless())
         self._buffer = bytearray()
 
     def __enter__(self: AnyClient) -> AnyClient:
@@ -249,6 +253,8 @@ class Client:
 
     def is_silent(self, seconds: float = 0.0) -> bool:
         """Nothing has come, and nothing comes within `seconds`."""
+        if isinstance(self.socket, TlsSocket):
+            return not self._buffer and self.socket.is_silent(seconds)
         return not self._buffer and not select.select([self.socket], [], [], seconds)[0]
 
     def _fill(self) -> None:

@@ -322,6 +322,7 @@ pub fn limits_of(config: &Bound<'_, PyDict>) -> PyResult<Limits> {
         max_outbox_bytes: count("max_outbox_bytes")?,
         max_connections: count("max_connections")?,
         max_connections_per_address: item(config, "max_connections_per_address")?,
+        handshake_timeout: millis("handshake_timeout_s")?,
         head_timeout: millis("head_timeout_s")?,
         body_timeout: millis("body_timeout_s")?,
         idle_timeout: millis("idle_timeout_s")?,

@@ -201,6 +201,7 @@ fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple
     let client = client_of(py, request.client)?;
     let fields = PyBytes::new(py, &head.field_block());
     let body = PyBytes::new(py, &request.body);
+    let tls = request.tls.map(|certificate| PyBytes::new(py, &certificate));
     (
         request.server,
         request.route.number,
@@ -211,6 +212,7 @@ fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple
         body,
         client,
         request.is_websocket,
+        tls,
     )
         .into_pyobject(py)
 }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod batch;
+mod certificates;
 
 use crate::connection::{Connection, Turn};
 use crate::engine::Engine;
@@ -24,6 +25,7 @@ use arguments::{
     open_listener, os_error, payload_of, routes_of, value_error,
 };
 use batch::Batch;
+use certificates::{TlsSpecParts, check_tls, read_certificate, server_tls, write_certificate};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyImportError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -159,10 +161,12 @@ impl Core {
         let routes = self.routes(item(&config, "routes")?)?;
         let files: Vec<FilesSpec> = if config.contains("files")? { item(&config, "files")? } else { Vec::new() };
         let mounts = py.detach(|| mounts_of(files))?;
+        let tls: Option<TlsSpecParts> = if config.contains("tls")? { item(&config, "tls")? } else { None };
+        let tls = tls.map(|parts| server_tls(py, parts)).transpose()?;
         let number = py.detach(|| {
             let mut lease = self.engine.lease();
             lease.forget_stopped();
-            lease.add_site(listener, settings, routes, mounts)
+            lease.add_site(listener, settings, routes, mounts, tls)
         });
         Ok((number.map_err(|errno| os_error(errno.into()))?, host, port))
     }
@@ -174,6 +178,11 @@ impl Core {
 
     fn set_files(&self, py: Python<'_>, server: Number, files: Vec<FilesSpec>) -> PyResult<bool> {
         Ok(py.detach(|| mounts_of(files).map(|mounts| self.engine.lease().set_mounts(server, mounts)))?)
+    }
+
+    fn set_tls(&self, py: Python<'_>, server: Number, tls: TlsSpecParts) -> PyResult<bool> {
+        let config = server_tls(py, tls)?;
+        Ok(py.detach(|| self.engine.lease().set_tls(server, config)))
     }
 
     fn stop(&self, py: Python<'_>, server: Number, grace_s: f64) -> PyResult<bool> {
@@ -466,6 +475,8 @@ impl Core {
         stats.set_item("dropped", counters.dropped)?;
         stats.set_item("files", counters.files)?;
         stats.set_item("lost_records", lost_records)?;
+        stats.set_item("handshakes", counters.handshakes)?;
+        stats.set_item("failed_handshakes", counters.failed_handshakes)?;
         stats.set_item("takeovers", self.engine.takeovers.load(Ordering::Relaxed))?;
         Ok(stats)
     }
@@ -734,6 +745,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     module.add_class::<Core>()?;
     module.add_class::<Batch>()?;
+    module.add_function(wrap_pyfunction!(check_tls, module)?)?;
+    module.add_function(wrap_pyfunction!(read_certificate, module)?)?;
+    module.add_function(wrap_pyfunction!(write_certificate, module)?)?;
     for (name, value) in [
         ("HEAD", HEAD),
         ("REQUEST", REQUEST),

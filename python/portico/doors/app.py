@@ -20,6 +20,7 @@ from portico.response import Response, read_whole
 from portico.routes import Deflate, Gzip, Inline, Limits, Route, SlowClient, read_deflate, read_gzip
 from portico.server import Names, Server, list_servers
 from portico.static_paths import StaticPath, static_path
+from portico.tls import TlsConfig
 
 logger = logging.getLogger("portico")
 
@@ -39,6 +40,7 @@ def start_server(
     app: object,
     quiet: bool = False,
     *,
+    tls: TlsConfig | None = None,
     limits: Limits | None = None,
     callbacks: Callbacks = "auto",
     allowed_origins: Names = None,
@@ -65,6 +67,7 @@ def start_server(
         `validation` and `exclude_static_path` do.
     port: 0 lets the system choose; `server.port` and `server.url` tell.
     quiet: no log line about the start. A start that fails still raises.
+    tls: `tls_config(server=…)`: https and wss instead of http and ws.
     limits: `Limits(…)` other than the defaults.
     callbacks: where they run: "loop" (the asyncio loop running in this thread), "service" (inside `service()`,
         `serve()`), "thread" (a thread of the server's own) or "auto", the first of these two that fits.
@@ -96,6 +99,7 @@ def start_server(
         deflate=deflate,
         gzip=gzip,
         slow_client=slow_client,
+        tls=tls,
         quiet=quiet,
         limits=limits,
         callbacks=callbacks,
@@ -115,6 +119,7 @@ def start_pipe_server(
     app: object,
     quiet: bool = False,
     *,
+    tls: TlsConfig | None = None,
     limits: Limits | None = None,
     callbacks: Callbacks = "auto",
     allowed_origins: Names = None,
@@ -144,6 +149,7 @@ def start_pipe_server(
         deflate=deflate,
         gzip=gzip,
         slow_client=slow_client,
+        tls=tls,
         quiet=quiet,
         limits=limits,
         callbacks=callbacks,
@@ -173,6 +179,7 @@ def run_static_server(
     *,
     browse: bool = False,
     background: bool = False,
+    tls: TlsConfig | None = None,
     access_log: AccessLog = False,
     cors: CorsLike = None,
     **static_options: Any,
@@ -182,6 +189,7 @@ def run_static_server(
     port: None is 7446, or a free one if that is taken.
     browse: open it in a browser.
     background: return the running server instead, for a prompt or a notebook.
+    tls: `tls_config(server=…)`: https instead of http.
     access_log: as for `start_server`.
     cors: which pages of other origins may read the files; see `start_server`.
     static_options: those of `static_path`: `listing=True`, `symlinks=True`, …
@@ -194,6 +202,7 @@ def run_static_server(
     site = static_path(directory, **static_options)
     options: dict[str, Any] = {
         "callbacks": "thread" if background else "auto",
+        "tls": tls,
         "access_log": access_log,
         "cors": cors,
     }

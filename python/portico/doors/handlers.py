@@ -21,6 +21,7 @@ from portico.static_paths import static_path
 if TYPE_CHECKING:
     from portico.request import Request
     from portico.stream_connection import StreamConnection
+    from portico.tls import TlsConfig
     from portico.websocket import WebSocket
 
 _TEXT = "text/plain; charset=utf-8"
@@ -29,24 +30,29 @@ _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
-def http_server(url: str, handlers: Route | Sequence[Route] = (), tls: None = None, **options: Any) -> Server:
+def http_server(
+    url: str, handlers: Route | Sequence[Route] = (), tls: TlsConfig | None = None, **options: Any
+) -> Server:
     """A server for these handlers. It doesn't listen until `start()`, `with` or `serve()`.
 
-    url: "http://127.0.0.1:8000", or "unix:/path"; port 0 lets the system choose, and `server.url` tells.
+    url: "http://127.0.0.1:8000", "https://…", or "unix:/path"; port 0 lets the system choose, and `server.url` tells.
     handlers: one or several; more come and go with `server.add_handler` and `server.remove_handler`. The longest path
         that takes the method answers; a path without the method is a 405, none at all a 404, both without Python.
+    tls: `tls_config(server=…)`, for an https URL: https and wss on one port.
     options: those of `start_server` that aren't about its app: `limits`, `callbacks`, `allowed_hosts`, …
 
     Raises: TypeError, ValueError, also for two handlers of the same requests, naming both; OSError.
     """
     address, is_secure = _read_url(url)
-    if tls is not None or is_secure:
-        raise ValueError(f"there is no TLS in this version of portico; got url {url!r} and tls {tls!r}")
+    if is_secure and tls is None:
+        raise ValueError(f"{url!r} needs a certificate: tls=tls_config(server=…)")
+    if tls is not None and not is_secure and not isinstance(address, str):
+        raise ValueError(f"tls= is for a URL that begins with https:// or wss://; got {url!r}")
     routes = [handlers] if isinstance(handlers, Route) else list(handlers)
     for route in routes:
         if not isinstance(route, Route):
             raise TypeError(f"a handler is made by handler(…), handler_ws(…), …; got {route!r}")
-    return Server(routes, address, **options)
+    return Server(routes, address, tls=tls, **options)
 
 
 def handler(
