@@ -1,0 +1,5 @@
+"""A script that serves until it is told to stop."""
+
+import app
+
+app.start().serve()
