@@ -158,6 +158,22 @@ def test_service_waits_no_longer_than_told(core: FakeCore) -> None:
     assert time.monotonic() - began >= 0.02
 
 
+@pytest.mark.parametrize(
+    ("timeout", "error", "told"),
+    [
+        ("1", TypeError, "number of seconds or None, not str"),
+        (True, TypeError, "number of seconds or None, not bool"),
+        (-1, ValueError, "at least 0, or None; got -1"),
+        (float("nan"), ValueError, "got nan"),
+    ],
+)
+def test_service_says_what_a_time_out_is(core: FakeCore, timeout: Any, error: type[Exception], told: str) -> None:
+    server = start()
+    for service in (lambda: portico.service(None, timeout), lambda: server.service(timeout)):
+        with pytest.raises(error, match=told):
+            service()
+
+
 def test_service_outlasts_a_wake_with_nothing_to_do(core: FakeCore) -> None:
     server = start()
     core.wake()

@@ -136,6 +136,8 @@ class Home:
 
     def service(self, timeout: float | None) -> int:
         """Run callbacks until some ran or time is up; return how many. Raises: RuntimeError if it is not our turn."""
+        if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float))):
+            raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds, at least 0, or None; got {timeout!r}")
         self._require_turn("service()")

@@ -209,6 +209,44 @@ def test_a_home_in_a_loop_is_not_serviced_by_another_thread() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("callbacks", ["loop", "auto"])
+@pytest.mark.parametrize("heir", ["service", "loop"])
+def test_a_home_whose_thread_and_loop_have_ended_is_adopted(callbacks: str, heir: str) -> None:
+    """By the first who calls `service(server)`: a plain thread, or one with a loop, which serves it from then on."""
+    started: list[Live] = []
+
+    async def app(req: Any) -> str:
+        await asyncio.sleep(0.001)
+        return threading.current_thread().name
+
+    async def begin() -> None:
+        started.append(start(app, callbacks))
+
+    thread = threading.Thread(target=lambda: asyncio.run(begin()))
+    thread.start()
+    thread.join(DEADLINE_S)
+    [live] = started
+
+    async def adopt() -> None:
+        portico.service(live.server, 0)
+        for _ in range(3):
+            assert (await asyncio.to_thread(live.ask)).body == b"MainThread"
+        live.server.stop()
+        await live.server.wait_closed()
+
+    if heir == "loop":
+        asyncio.run(adopt())
+    else:
+        replies: list[bytes] = []
+        asking = threading.Thread(target=lambda: replies.append(live.ask().body))
+        asking.start()
+        live.service_until(lambda: bool(replies))
+        asking.join(DEADLINE_S)
+        assert replies == [b"MainThread"]
+        live.server.stop()
+    assert live.server.state == "stopped"
+
+
 def run_in(home: str, app: Any, talk: Callable[[Live], None]) -> None:
     """Talk to a server on another thread while this one, or the server's own, runs the callbacks."""
     live: Live
