@@ -72,7 +72,7 @@ class Home:
         self._interrupted = False
         self._is_woken = False
         self._is_watched = False  # whether somebody notices that nobody services
-        self._is_exiting = False
+        self.is_exiting = False  # the process is, and takes this home with it
         self._gates: set[threading.Event] = set()
         _watch_process(self)
 
@@ -120,6 +120,15 @@ class Home:
         if loop is not None and loop is not self._private.loop and self._choice != "service" and self.residents:
             self._pump = EventLoopPump(loop, self)
 
+    def end_with_the_process(self) -> None:
+        """End this thread, if its home was closed because the process exits. Raises: SystemExit.
+
+        Only daemon threads are left then. They are about to be frozen anyway, and an error that says so would be a
+        traceback from nowhere.
+        """
+        if self.is_exiting and not self.is_alive and threading.current_thread() is not threading.main_thread():
+            raise SystemExit
+
     # Running callbacks
 
     def fileno(self) -> int:
@@ -146,7 +155,7 @@ class Home:
         try:
             return blocking.service(self, timeout, self._is_interrupted)
         except RuntimeError:
-            self._end_with_the_process()
+            self.end_with_the_process()
             raise
         finally:
             self._serving -= 1
@@ -270,18 +279,9 @@ class Home:
     def _is_interrupted(self) -> bool:
         return self._interrupted
 
-    def _end_with_the_process(self) -> None:
-        """End this thread, if its home was closed because the process exits. Raises: SystemExit.
-
-        Only daemon threads are left then. They are about to be frozen anyway, and an error that says so would be a
-        traceback from nowhere.
-        """
-        if self._is_exiting and not self.is_alive and threading.current_thread() is not threading.main_thread():
-            raise SystemExit
-
     def _require_turn(self, what: str) -> None:
         if not self.is_alive:
-            self._end_with_the_process()
+            self.end_with_the_process()
             raise RuntimeError(f"{what}: this home has ended, with its last server, its process, or in a fork")
         if not self.is_here:
             raise RuntimeError(
@@ -354,7 +354,7 @@ class Home:
         try:
             return future.result()
         except RuntimeError:
-            self._end_with_the_process()
+            self.end_with_the_process()
             raise
 
     def _perform_submitted(self) -> None:
@@ -366,11 +366,10 @@ class Home:
 
     # The end
 
-    def close(self, *, is_exit: bool = False) -> None:
-        """Cut every connection and give everything back. Idempotent. `is_exit`: because the process exits."""
+    def close(self) -> None:
+        """Cut every connection and give everything back. Idempotent."""
         if not self.is_alive:
             return
-        self._is_exiting = is_exit
         self.is_alive = False
         self._forget_lateness()
         if self._pump is not None:
@@ -524,10 +523,12 @@ def _after_in_child() -> None:
 def _at_exit() -> None:
     """Give every thread of ours the rest of one second, then cut what is left."""
     deadline = time.monotonic() + EXIT_S
+    for home in list(_homes):
+        home.is_exiting = True
     threads = [home for home in list(_homes) if isinstance(home, ThreadHome) and home.is_alive]
     for home in threads:
         home.leave()
     for home in threads:
         home.thread.join(max(0.0, deadline - time.monotonic()))
     for other in list(_homes):
-        other.close(is_exit=True)
+        other.close()

@@ -279,6 +279,8 @@ class Server:
         conflicts with the servers this thread has. A failed start leaves nothing behind.
         """
         if self._is_over:
+            if self._home is not None:
+                self._home.end_with_the_process()
             raise RuntimeError("a stopped server does not start again; make a new one")
         if self._state == "running":
             self._touch()
