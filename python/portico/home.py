@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import concurrent.futures
+import contextlib
 import os
 import sys
 import threading
@@ -481,7 +482,7 @@ def interrupt() -> None:
     """Make `serve()`, `run_server()` or `service()` return: this thread's if it is in one, otherwise every thread's."""
     home: Home | None = getattr(_local, "home", None)
     if home is None or not home.interrupt():
-        for other in list(_homes):
+        for other in _every_home():
             other.interrupt()
 
 
@@ -496,6 +497,15 @@ def _watch_process(home: Home) -> None:
             _is_watching = True
             os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
             atexit.register(_at_exit)
+
+
+def _every_home() -> list[Home]:
+    # Without the lock: a signal handler that interrupts may have come while this very thread holds it.
+    while True:
+        try:
+            return list(_homes)
+        except RuntimeError:  # another thread has made one meanwhile
+            continue
 
 
 def _before_fork() -> None:
@@ -523,12 +533,14 @@ def _after_in_child() -> None:
 def _at_exit() -> None:
     """Give every thread of ours the rest of one second, then cut what is left."""
     deadline = time.monotonic() + EXIT_S
-    for home in list(_homes):
+    for home in _every_home():
         home.is_exiting = True
-    threads = [home for home in list(_homes) if isinstance(home, ThreadHome) and home.is_alive]
+    threads = [home for home in _every_home() if isinstance(home, ThreadHome) and home.is_alive]
     for home in threads:
         home.leave()
     for home in threads:
-        home.thread.join(max(0.0, deadline - time.monotonic()))
-    for other in list(_homes):
+        with contextlib.suppress(RuntimeError):  # a daemon thread is just about to start it
+            home.thread.join(max(0.0, deadline - time.monotonic()))
+    for other in _every_home():
+        other.is_exiting = True  # those that have come meanwhile, too
         other.close()
