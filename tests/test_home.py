@@ -442,6 +442,58 @@ def test_callbacks_in_a_loop_run_in_the_context_of_the_latest_start(core: FakeCo
     assert found == ["first", "second"]
 
 
+@pytest.mark.filterwarnings("ignore:coroutine method 'aclose':RuntimeWarning")
+@pytest.mark.parametrize("next_turn", ["service", "loop"])
+@pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_loop_that_is_closed_under_its_handlers_is_survived(core: FakeCore, new_loop: Any, next_turn: str) -> None:
+    """As old programs do it: `run_until_complete`, `close`, and nothing was cancelled."""
+    waiting: list[Any] = []
+
+    async def wait() -> None:
+        waiting.append(asyncio.current_task())
+        await asyncio.get_running_loop().create_future()
+
+    async def pieces() -> Any:
+        yield "piece"
+        await wait()
+
+    def on_ws_open(ws: Any) -> None:
+        ws.on_message(lambda binary, message: wait())
+
+    async def main() -> tuple[portico.Server, list[int]]:
+        server = start({"call": lambda req: pieces() if req.path == "/stream" else wait(), "on_ws_open": on_ws_open})
+        numbers = [core.request(number_of(server), path) for path in ("/", "/left", "/stream")]
+        core.message(core.open(number_of(server)), "message")
+        while len(waiting) < 4:
+            await asyncio.sleep(0.001)
+        return server, numbers
+
+    loop = new_loop()
+    server, (answered, left, streamed) = loop.run_until_complete(main())
+    loop.close()
+    core.gone(left)
+    core.request(number_of(server), "/after")
+    core.commands.clear()
+    if next_turn == "service":
+        while len(waiting) < 5:
+            portico.service(1)
+    else:
+
+        async def touch() -> None:
+            assert server.is_running
+            while len(waiting) < 5:
+                await asyncio.sleep(0.001)
+
+        asyncio.run(touch())
+    assert {answer[:2] for answer in core.said("respond")} >= {(answered, 503)}
+    assert core.said("abort") == [(streamed,)]
+    assert not any(core.held.values())
+    # What can never go on is destroyed here and now, with the noise that asyncio makes of it.
+    while waiting:
+        waiting.pop()._log_destroy_pending = False
+    gc.collect()
+
+
 def test_conflicting_pumps_are_refused(core: FakeCore) -> None:
     with pytest.raises(RuntimeError, match="needs an asyncio loop"):
         start(callbacks="loop")

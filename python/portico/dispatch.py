@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from portico._core import CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED
 from portico.lateness import LATE_S
-from portico.pull import byte_size, settle
+from portico.pull import byte_size, cancel, settle
 from portico.request import Request
 from portico.response import FileAnswer, PushAnswer, Response, StreamAnswer, normalise, with_text_type
 from portico.stream import AwaitedStream, IteratedStream, UnderWay
@@ -65,7 +65,7 @@ class Dispatcher:
         self._defer = defer
         self._answering: dict[int, Future] = {}  # by connection: the unfinished answer that GONE cancels
         self._streams: dict[int, UnderWay] = {}  # by connection: the answer under way
-        self._unfinished: set[Future] = set()  # asyncio itself holds tasks only weakly
+        self._unfinished: dict[Future, Callable[[Future], None]] = {}  # asyncio itself holds tasks only weakly
         self._queued = 0  # jobs given to `defer` that have not run; a later job must not overtake them
         self.was_late = False  # and somebody has been told
         handlers: dict[int, Callable[[int, Any], None]] = {
@@ -198,7 +198,7 @@ class Dispatcher:
     def _gone(self, number: int, _: None) -> None:
         future = self._answering.pop(number, None)
         if future is not None:
-            future.cancel()
+            cancel(future)
         stream = self._streams.get(number)
         if stream is not None:
             stream.gone()
@@ -475,13 +475,29 @@ class Dispatcher:
     def _later(self, awaitable: object, finish: Callable[[Future], None]) -> Future:
         """Start `awaitable`; `finish` gets it when it is done."""
         future = self._spawn(awaitable)
-        self._unfinished.add(future)
-        future.add_done_callback(partial(self._finish, finish))
+        self._unfinished[future] = finish
+        future.add_done_callback(self._finish)
         return future
 
-    def _finish(self, finish: Callable[[Future], None], future: Future) -> None:
-        self._unfinished.discard(future)
-        finish(future)
+    def _finish(self, future: Future) -> None:
+        finish = self._unfinished.pop(future, None)
+        if finish is not None:
+            finish(future)
+
+    def abandon(self, loop: asyncio.AbstractEventLoop) -> None:
+        """`loop` was closed under what it had not finished: end that as if the loop had cancelled it."""
+        for stream in list(self._streams.values()):
+            if isinstance(stream, AwaitedStream) and stream.task is not None and stream.task.get_loop() is loop:
+                stream.abandon()
+        for number, future in list(self._answering.items()):
+            if future.get_loop() is loop:
+                del self._answering[number]
+        cancelled = loop.create_future()
+        cancelled.cancel()
+        for future, finish in list(self._unfinished.items()):
+            if future.get_loop() is loop:
+                del self._unfinished[future]
+                finish(cancelled)
 
 
 class _Opening:

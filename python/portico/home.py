@@ -118,6 +118,8 @@ class Home:
             if loop is not None or pump.loop.is_closed():
                 pump.close()
                 self._pump = None
+            if pump.loop.is_closed():
+                self.dispatcher.abandon(pump.loop)
         if loop is not None and loop is not self._private.loop and self._choice != "service" and self.residents:
             self._pump = EventLoopPump(loop, self)
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import weakref
 from collections import deque
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from portico._core import Core
@@ -31,6 +31,12 @@ def settle(waiter: asyncio.Future[T], result: T) -> None:
     else:
         with contextlib.suppress(RuntimeError):  # its loop is closed: nobody waits
             loop.call_soon_threadsafe(_settle_here, waiter, result)
+
+
+def cancel(future: asyncio.Future[Any]) -> None:
+    """Cancel it, unless its loop is closed: nothing in there will ever go on, and asyncio would raise."""
+    if not future.get_loop().is_closed():
+        future.cancel()
 
 
 def _settle_here(waiter: asyncio.Future[T], result: T) -> None:

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from portico._core import FULL, SENT, SHUT
-from portico.pull import byte_size, settle
+from portico.pull import byte_size, cancel, settle
 from portico.response import read_fields
 
 if TYPE_CHECKING:
@@ -230,7 +230,12 @@ class AwaitedStream(Stream):
         """The client has left: cancel the task, or let it close what it has not begun to read."""
         self._abort()
         if self._has_started and self.task is not None:
-            self.task.cancel()
+            cancel(self.task)
+
+    def abandon(self) -> None:
+        """The task's loop is closed; nobody will go on."""
+        self._abort()
+        self.task = None
 
     async def _close(self, iterator: object, source: object) -> None:
         for one in _distinct(iterator, source):

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from portico._core import FULL, SENT
-from portico.pull import settle
+from portico.pull import cancel, settle
 from portico.response import check_status, read_fields, read_length
 from portico.routes import TOKEN
 from portico.websocket import RESULTS, AnyPlainListener, PlainListener, SendResult
@@ -159,7 +159,7 @@ class StreamConnection:
             self._is_over = True
         self._settle_waiters(False)
         if self.task is not None and not self._closes_itself:
-            self.task.cancel()
+            cancel(self.task)
         self._drainers = ()
         self._on_over(self)
 
