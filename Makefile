@@ -69,6 +69,7 @@ fix: setup ## let the formatters and linters repair what they can
 
 bench: setup ## measure throughput and the latency under a held interpreter
 	$(BIN)/python bench/run.py
+	$(BIN)/python bench/tls.py
 	$(BIN)/python bench/held.py
 	$(BIN)/python bench/homes/measure.py
 	$(BIN)/python bench/idle.py

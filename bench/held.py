@@ -2,8 +2,9 @@
 
 A callback holds Python in one C call that never lets go, or in a loop that computes; meanwhile another process, on
 another processor, asks every 2 ms for something that needs no Python: a pong, a handshake, a fixed answer, the refusal
-of a malformed request. The time a probe took counts from the moment it was sent, connecting included. The server has
-one processor to itself, which its watchman shares with the loop that computes: its scheduling is in the figures.
+of a malformed request, a TLS handshake with a fixed answer. The time a probe took counts from the moment it was sent,
+connecting included. The server has one processor to itself, which its watchman shares with the loop that computes: its
+scheduling is in the figures.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ def serve(home: str, how: str, seconds: float) -> None:
         app = {"call": lambda req: hold(how, seconds), "on_ws_open": lambda ws: None}
         inline = {"/inline": ("text/plain", b"native")}
         server = portico.start_server("127.0.0.1", 0, app, callbacks=callbacks, inline=inline)  # type: ignore[arg-type]
-        print(server.port, flush=True)
+        pair = portico.write_cert("localhost")
+        options = {"tls": portico.tls_config(server=pair.server), "inline": inline, "callbacks": callbacks}
+        secure = portico.start_server("127.0.0.1", 0, app, **options)  # type: ignore[arg-type]
+        print(server.port, secure.port, sep="\n", flush=True)
         return server
 
     async def serve_in_loop() -> None:
@@ -67,8 +71,10 @@ def serve(home: str, how: str, seconds: float) -> None:
 class Prober:
     """One long-lived WebSocket and one long-lived HTTP connection; the others are new each time."""
 
-    def __init__(self, address: raw.Address) -> None:
+    def __init__(self, address: raw.Address, secure: raw.Address) -> None:
         self.address = address
+        self.secure = secure
+        self.context = raw.careless()
         self.websocket = raw.open_websocket(address)
         self.http = raw.connect(address)
 
@@ -88,13 +94,20 @@ class Prober:
             client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
             assert client.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
 
+    def tls(self) -> None:
+        with raw.connect(self.secure, self.context) as client:
+            client.sendall(b"GET /inline HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            raw.receive_until(client, b"native")
+
     def probes(self) -> dict[str, Callable[[], None]]:
-        return {"ping": self.ping, "handshake": self.handshake, "inline": self.inline, "malformed": self.malformed}
+        probes = (self.ping, self.handshake, self.inline, self.malformed, self.tls)
+        return {probe.__name__: probe for probe in probes}
 
 
 def measure(home: str, how: str, seconds: float, rounds: int) -> dict[str, list[float]]:
     with raw.ServerProcess(__file__, home, how, str(seconds)) as server:
-        prober = Prober(server.address)
+        assert server.process.stdout is not None
+        prober = Prober(server.address, ("127.0.0.1", int(server.process.stdout.readline())))
         took: dict[str, list[float]] = {name: [] for name in prober.probes()}
         for _ in range(rounds):
             with raw.connect(server.address) as holder:

@@ -1,7 +1,8 @@
 """What the load generators talk to: `python bench/server.py PORT [service|asyncio|uvloop|thread [DIR]]`.
 
 `/ws` echoes, `/chat` sends each message to everybody, `/` says hello, `/json` makes a document per request, `/static`
-has the files of DIR, `/busy` holds the interpreter in one C call for `BENCH_HOLD` seconds.
+has the files of DIR, `/busy` holds the interpreter in one C call for `BENCH_HOLD` seconds. With `BENCH_CERT=cert:key`
+it speaks TLS.
 """
 
 import asyncio
@@ -44,7 +45,9 @@ def start(port: int, callbacks: str = "auto") -> portico.Server:
     if len(sys.argv) > 3:
         app["static_paths"] = {"/static": sys.argv[3]}
     inline = {"/ping": ("text/plain", b"pong")}
-    return portico.start_server("127.0.0.1", port, app, callbacks=callbacks, inline=inline)  # type: ignore[arg-type]
+    cert, _, key = os.environ.get("BENCH_CERT", "").partition(":")
+    tls = portico.tls_config(server=(cert, key)) if cert else None
+    return portico.start_server("127.0.0.1", port, app, tls=tls, callbacks=callbacks, inline=inline)  # type: ignore[arg-type]
 
 
 async def serve_in_loop(port: int) -> None:

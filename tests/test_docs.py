@@ -76,7 +76,7 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 def test_every_example_is_tried() -> None:
     pages = (
         *("websockets", "static-files", "answers", "requests", "handlers", "access-log", "cors"),
-        *("loops", "notebooks"),
+        *("loops", "notebooks", "tls"),
     )
     assert len(EXAMPLES) == len(examples(*pages))
 
@@ -111,6 +111,21 @@ def test_example_serves_files(
         assert [answer[1] for answer in cores[0].said("respond")] == [200]
     server.stop()
     server.wait_closed()
+
+
+@pytest.mark.parametrize(("page", "example"), examples("tls"))
+def test_example_speaks_tls(
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, example: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    certificate, key = portico.write_cert("localhost").server
+    for name, text in [("fullchain.pem", certificate), ("privkey.pem", key), ("ca.pem", certificate)]:
+        (tmp_path / name).write_text(text)
+    names: dict[str, portico.Server] = {}
+    exec(compile(example, "docs", "exec"), names)
+    with names["server"] as server:
+        assert server.url.startswith("https://")
+        assert core.configs[number_of(server)]["tls"] is not None
 
 
 @pytest.mark.parametrize(("page", "example"), examples("answers"))

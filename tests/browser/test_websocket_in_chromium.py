@@ -59,7 +59,7 @@ def talk(browser: "sync_api.Browser", protocols: list[str], messages: list[str],
     """What the page saw, and what subprotocol our side did."""
     app = Echo()
     with portico.start_server("127.0.0.1", 0, app, True, callbacks="thread", **options) as server:
-        page = browser.new_page()
+        page = browser.new_page(ignore_https_errors=True)
         page.set_default_timeout(DEADLINE_MS)
         page.goto(server.url)
         seen = page.evaluate(TALK, [protocols, messages])
@@ -86,6 +86,13 @@ def test_compressed_messages(browser: "sync_api.Browser", takes_over: bool) -> N
         "wasClean": True,
         "ours": [None],
     }
+
+
+def test_wss(browser: "sync_api.Browser") -> None:
+    tls = portico.tls_config(server=portico.write_cert("127.0.0.1").server)
+    seen = talk(browser, [], TEXTS, tls=tls, deflate=True)
+    assert seen["messages"] == TEXTS
+    assert (seen["code"], seen["wasClean"], seen["extensions"][:18]) == (4000, True, "permessage-deflate")
 
 
 def test_small_windows(browser: "sync_api.Browser") -> None:

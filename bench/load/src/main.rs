@@ -1,12 +1,18 @@
-//! `portico-load PORT echo|broadcast|http CONNECTIONS IN_FLIGHT BYTES SECONDS PATH`: one thread, every byte checked.
+//! `portico-load PORT echo|broadcast|http|handshake CONNECTIONS IN_FLIGHT BYTES SECONDS PATH [tls]`: one thread, every byte
+//! checked; `handshake` has a thread for each connection, and nothing but connects.
 //!
 //! Prints one line of JSON: messages (deliveries, responses) per second, latency percentiles in µs, errors.
 //! A message carries the time it was sent at, so any client of a broadcast can tell how old it is.
 
+mod handshakes;
+mod link;
+
+use link::Link;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustls::ClientConfig;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use wire::http_body::{BodyFraming, BodyReader};
 use wire::http_head::{HeadLimits, HeadReader};
@@ -23,6 +29,7 @@ enum Mode {
     Echo,
     Broadcast,
     Http,
+    Handshake,
 }
 
 struct Plan {
@@ -33,10 +40,11 @@ struct Plan {
     bytes: usize,
     seconds: f64,
     path: String,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 struct Client {
-    stream: TcpStream,
+    link: Link,
     reader: Reader,
     out: Vec<u8>,
     waits_to_write: bool,
@@ -56,12 +64,15 @@ struct Tally {
 
 fn main() {
     let plan = Plan::from_arguments();
+    if plan.mode == Mode::Handshake {
+        return handshakes::run(&plan);
+    }
     let epoll = epoll::create(CreateFlags::CLOEXEC).expect("epoll");
     let started = Instant::now();
     let mut clients: Vec<Client> = (0..plan.connections).map(|_| plan.connect()).collect();
     for (index, client) in clients.iter().enumerate() {
-        client.stream.set_nonblocking(true).expect("non-blocking");
-        epoll::add(&epoll, &client.stream, EventData::new_u64(index as u64), EventFlags::IN).expect("epoll");
+        client.link.stream.set_nonblocking(true).expect("non-blocking");
+        epoll::add(&epoll, &client.link.stream, EventData::new_u64(index as u64), EventFlags::IN).expect("epoll");
     }
     // In a broadcast, one client talks and all listen.
     let talkers = if plan.mode == Mode::Broadcast { 1 } else { clients.len() };
@@ -93,7 +104,7 @@ fn main() {
             let may_say = index < talkers;
             if flags.contains(EventFlags::IN) && !plan.listen(client, &mut buffer, &mut tally, may_say, started) {
                 tally.errors += 1;
-                let _ = epoll::delete(&epoll, &client.stream);
+                let _ = epoll::delete(&epoll, &client.link.stream);
                 continue;
             }
             client.flush(&epoll, index as u64);
@@ -105,13 +116,16 @@ fn main() {
 impl Plan {
     fn from_arguments() -> Plan {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
-        let [port, mode, connections, in_flight, bytes, seconds, path] = &arguments[..] else {
-            panic!("usage: portico-load PORT echo|broadcast|http CONNECTIONS IN_FLIGHT BYTES SECONDS PATH");
+        let [port, mode, connections, in_flight, bytes, seconds, path, options @ ..] = &arguments[..] else {
+            panic!(
+                "usage: portico-load PORT echo|broadcast|http|handshake CONNECTIONS IN_FLIGHT BYTES SECONDS PATH [tls]"
+            );
         };
         let mode = match &mode[..] {
             "echo" => Mode::Echo,
             "broadcast" => Mode::Broadcast,
             "http" => Mode::Http,
+            "handshake" => Mode::Handshake,
             other => panic!("unknown mode {other}"),
         };
         Plan {
@@ -122,37 +136,42 @@ impl Plan {
             bytes: bytes.parse::<usize>().expect("BYTES").max(STAMP_BYTES),
             seconds: seconds.parse().expect("SECONDS"),
             path: path.clone(),
+            tls: options.iter().any(|option| option == "tls").then(link::config),
         }
     }
 
     fn connect(&self) -> Client {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).expect("connect");
-        stream.set_nodelay(true).expect("TCP_NODELAY");
+        let mut link = Link::connect(self.port, self.tls.as_ref()).expect("connect");
         let reader = if self.mode == Mode::Http {
             Reader::Http { head: HeadReader::new(), input: Vec::new(), sent: Instant::now() }
         } else {
-            self.shake_hands(&mut stream);
+            self.shake_hands(&mut link);
             let limits = MessageLimits { max_message_bytes: 1 << 26, max_fragments: 1 << 20 };
             Reader::WebSocket(MessageReader::new(Role::Client, limits))
         };
-        Client { stream, reader, out: Vec::new(), waits_to_write: false }
+        Client { link, reader, out: Vec::new(), waits_to_write: false }
     }
 
-    fn shake_hands(&self, stream: &mut TcpStream) {
+    fn shake_hands(&self, link: &mut Link) {
         let key = encode_key(*b"portico-load-key");
         let key = std::str::from_utf8(&key).expect("base64");
+        let mut out = Vec::new();
         write!(
-            stream,
+            out,
             "GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n",
             self.path, self.port
         )
-        .expect("handshake");
+        .expect("memory");
+        link.send(&mut out).expect("handshake");
         let mut input = Vec::new();
         let mut byte = [0];
         while !input.ends_with(b"\r\n\r\n") {
-            stream.read_exact(&mut byte).expect("101");
-            input.push(byte[0]);
+            match link.read(&mut byte) {
+                Ok(1) => input.push(byte[0]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {} // tickets
+                end => panic!("no 101: {end:?}"),
+            }
         }
         let head = HeadReader::new().read_response(&input, &HeadLimits::default()).expect("a head").expect("whole").1;
         assert_eq!(head.status(), 101);
@@ -184,7 +203,7 @@ impl Plan {
         may_say: bool,
         started: Instant,
     ) -> bool {
-        let count = match client.stream.read(buffer) {
+        let count = match client.link.read(buffer) {
             Ok(0) => return false,
             Ok(count) => count,
             Err(error) => return error.kind() == std::io::ErrorKind::WouldBlock,
@@ -266,17 +285,12 @@ impl Tally {
 
 impl Client {
     fn flush(&mut self, epoll: &std::os::fd::OwnedFd, index: u64) {
-        while !self.out.is_empty() {
-            match self.stream.write(&self.out) {
-                Ok(count) => drop(self.out.drain(..count)),
-                Err(_) => break,
-            }
-        }
-        let waits = !self.out.is_empty();
+        let _ = self.link.send(&mut self.out); // what is wrong shows when reading
+        let waits = !self.out.is_empty() || self.link.has_unsent();
         if waits != self.waits_to_write {
             self.waits_to_write = waits;
             let flags = if waits { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN };
-            let _ = epoll::modify(epoll, &self.stream, EventData::new_u64(index), flags);
+            let _ = epoll::modify(epoll, &self.link.stream, EventData::new_u64(index), flags);
         }
     }
 }
