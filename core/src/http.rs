@@ -299,7 +299,7 @@ impl Connection {
     fn answer_inline(&mut self, head: &RequestHead, route: &Route, inline: &Inline, turn: &mut Turn) {
         let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
         let answer = Answer { status: inline.status, reason: None, fields: &fields, body: &inline.body, close: false };
-        let ready = Ready::Kept(inline.compressed.as_ref());
+        let ready = Ready::Kept(inline.compressed.get().and_then(Option::as_ref));
         let compression = route.gzip.as_ref().map(|options| Compression { options, ready });
         self.encode_native(head, &answer, compression, turn);
     }

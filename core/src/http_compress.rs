@@ -4,8 +4,11 @@
 
 use crate::connection::{Connection, Protocol};
 use crate::http::{Answer, values};
+use crate::number::Number;
 use crate::outbox::{COPY_BELOW_BYTES, Outbox};
+use crate::route_table::{Inline, Route, RouteTable};
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 use wire::http_compression::{Candidate, Changed, Choice, GzipOptions, Wishes, choose, fields_for};
 use wire::http_gzip::{GzipPool, GzipStream};
@@ -122,6 +125,32 @@ pub fn choose_for(options: &GzipOptions, head: &RequestHead, answer: &Answer, le
     choose(options, &candidate, &Wishes { accept_encoding: &accept_encoding, if_none_match: &if_none_match })
 }
 
+/// Compress inline answers, once for all who take it; what `former` has under the same number is taken from there.
+///
+/// Takes its time: not with the reactor.
+pub fn compress_inline(routes: &RouteTable, former: Option<&RouteTable>) {
+    let known: HashMap<Number, &Route> =
+        former.into_iter().flat_map(RouteTable::iter).map(|it| (it.number, it)).collect();
+    for route in routes.iter() {
+        let (Some(options), Some(inline)) = (&route.gzip, &route.inline) else { continue };
+        let known = known.get(&route.number).and_then(|route| route.inline.as_ref()?.compressed.get());
+        inline.compressed.get_or_init(|| match known {
+            Some(compressed) => compressed.clone(),
+            None => compress_one(options, inline),
+        });
+    }
+}
+
+fn compress_one(options: &GzipOptions, inline: &Inline) -> Option<Arc<[u8]>> {
+    let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+    let candidate = Candidate { status: inline.status, fields: &fields, length: Some(inline.body.len() as u64) };
+    let takes_gzip = Wishes { accept_encoding: &[b"gzip"], if_none_match: &[] };
+    if choose(options, &candidate, &takes_gzip) != Choice::Gzip {
+        return None;
+    }
+    GzipPool::new().compress(options.level, &inline.body).map(Arc::from)
+}
+
 /// The body of a stream on its way through the compressor.
 pub struct Squeeze {
     stream: GzipStream,
@@ -171,5 +200,50 @@ impl Connection {
         let options = self.gzip_options()?;
         let choice = choose_for(&options, &head, answer, Some(answer.content_length(head.method())));
         (choice == Choice::Gzip).then(|| (self.settings.gzippers.clone(), options.level))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route_table::Wants;
+    use std::sync::OnceLock;
+
+    fn table(numbers: &[Number], min_bytes: u64) -> RouteTable {
+        let options = Arc::new(GzipOptions { level: 6, min_bytes, types: vec!["text/*".to_owned()] });
+        let route = |number: &Number| {
+            let mut route = Route::new("/", true, Wants::default());
+            let fields = vec![("Content-Type".to_owned(), "text/css".to_owned())];
+            let (body, compressed) = (Arc::from(b"a { color: red } ".repeat(100)), OnceLock::new());
+            route.number = *number;
+            route.inline = Some(Inline { status: 200, fields, body, compressed });
+            route.gzip = Some(Arc::clone(&options));
+            route
+        };
+        RouteTable::new(numbers.iter().map(route).collect())
+    }
+
+    fn compressed(table: &RouteTable) -> Vec<Option<Arc<[u8]>>> {
+        table.iter().map(|route| route.inline.as_ref().unwrap().compressed.get().unwrap().clone()).collect()
+    }
+
+    #[test]
+    fn inline_answers_are_compressed_once() {
+        let first = table(&[1, 2], 100);
+        compress_inline(&first, None);
+        let before = compressed(&first);
+        assert!(before.iter().flatten().all(|bytes| bytes.starts_with(&[0x1f, 0x8b]) && bytes.len() < 100));
+        let second = table(&[2, 3], 100);
+        compress_inline(&second, Some(&first));
+        let after = compressed(&second);
+        assert!(Arc::ptr_eq(after[0].as_ref().unwrap(), before[1].as_ref().unwrap()));
+        assert_eq!(after[0], after[1]);
+    }
+
+    #[test]
+    fn what_is_too_short_stays_so() {
+        let short = table(&[1], 10_000);
+        compress_inline(&short, None);
+        assert_eq!(compressed(&short), [None]);
     }
 }

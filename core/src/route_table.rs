@@ -6,7 +6,7 @@ use crate::number::Number;
 use crate::settings::WebSocketOptions;
 use percent_encoding::percent_decode_str;
 use std::borrow::Cow;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use wire::http_compression::GzipOptions;
 
 /// Which events a route wants; the seam's WANTS_ constants.
@@ -29,8 +29,8 @@ pub struct Inline {
     pub status: u16,
     pub fields: Vec<(String, String)>,
     pub body: Arc<[u8]>,
-    /// With gzip, if that is allowed and makes it smaller.
-    pub compressed: Option<Arc<[u8]>>,
+    /// With gzip, if that is allowed and makes it smaller; see `http_compress::compress_inline`.
+    pub compressed: OnceLock<Option<Arc<[u8]>>>,
 }
 
 #[derive(Debug)]
@@ -126,6 +126,10 @@ pub struct RouteTable {
 impl RouteTable {
     pub fn new(routes: Vec<Route>) -> RouteTable {
         RouteTable { routes: routes.into_iter().map(Arc::new).collect() }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().map(|route| &**route)
     }
 
     /// For whoever wants to know when nobody refers to one any more.

@@ -338,6 +338,7 @@ mod tests {
     use parking_lot::Mutex;
     use std::io::{ErrorKind, Read, Write};
     use std::net::TcpStream;
+    use std::sync::OnceLock;
     use std::time::{Duration, Instant};
 
     /// A disk that answers when the test says so.
@@ -393,7 +394,8 @@ mod tests {
         let root = Root::open(directory.path(), false).unwrap();
         let mounts = Mounts::new(vec![Mount::new("/list", Some(root), options)]);
         let mut route = Route::new("/ping", false, Wants::default());
-        route.inline = Some(Inline { status: 200, fields: Vec::new(), body: Arc::from(*b"pong"), compressed: None });
+        let (body, compressed) = (Arc::from(*b"pong"), OnceLock::new());
+        route.inline = Some(Inline { status: 200, fields: Vec::new(), body, compressed });
         let (listener, address) = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         engine.lease().add_site(listener, test_settings(), RouteTable::new(vec![route]), mounts, None).unwrap();
         let open = || {

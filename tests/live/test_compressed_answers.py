@@ -401,3 +401,40 @@ def test_handlers_say_it_one_by_one() -> None:
             assert text(packed) == text(plain) == body
         assert (ask(live, "/plain", TAKES)["Content-Encoding"], ask(live, "/plain", TAKES)["Vary"]) == (None, None)
     server.wait_closed()
+
+
+@pytest.mark.parametrize("as_piece", [False, True])
+def test_long_bodies_hold_nobody_up(serve: Serve, as_piece: bool) -> None:
+    """Whole and in one piece: others are answered natively while Python's thread compresses."""
+    body = LONG * 2
+    begun = threading.Event()
+
+    def call(req: Request) -> Response:
+        begun.set()
+        return Response(200, HTML, iter([body]) if as_piece else body)
+
+    live = serve(call, gzip=Gzip(level=9), inline=INLINE)
+    with live.connect() as client:
+        client.send(request("GET", "/", TAKES))
+        assert begun.wait(DEADLINE_S)
+        assert ask(live, "/inline", TAKES)["Content-Encoding"] == "gzip"
+        if as_piece:
+            client.receive_until(b"\r\n\r\n")
+            assert gzip.decompress(b"".join(receive_chunks(client))).decode() == body
+        else:
+            assert client.is_silent(), "the other one waited"
+            assert text(client.receive_reply()) == body
+
+
+def test_inline_answers_stay_compressed_while_handlers_come_and_go() -> None:
+    first = portico.handler_inline("/first", PAGE, "text/html", gzip=True)
+    second = portico.handler_inline("/second", PAGE, "text/html", gzip=Gzip(level=1))
+    with portico.http_server("http://127.0.0.1:0", first, quiet=True, callbacks="thread") as server:
+        live = Live(server, None)
+        for change in (lambda: None, lambda: server.add_handler(second), lambda: server.remove_handler(second)):
+            change()
+            assert text(ask(live, "/first", TAKES)) == PAGE
+            assert ask(live, "/first", TAKES)["Content-Encoding"] == "gzip"
+            there = second in server.handlers
+            assert ask(live, "/second", TAKES)["Content-Encoding"] == ("gzip" if there else None)
+    server.wait_closed()

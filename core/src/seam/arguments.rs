@@ -17,11 +17,10 @@ use pyo3::types::{PyBytes, PyDict, PyString};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
-use wire::http_compression::{Candidate, Choice, GzipOptions, Wishes, choose};
+use wire::http_compression::GzipOptions;
 use wire::http_cors::Cors;
-use wire::http_gzip::GzipPool;
 use wire::http_head::{Content, HeadLimits, ResponseLine, Version, encode_response_head};
 use wire::ws_deflate::DeflateOptions;
 use wire::ws_frame::Opcode;
@@ -113,11 +112,14 @@ pub fn routes_of(specs: Vec<RouteSpec>) -> PyResult<RouteTable> {
             return Err(PyValueError::new_err(format!("the path of a route begins with '/', not {path:?}")));
         }
         let gzip = gzip.map(gzip_options).transpose()?;
-        let mut inline =
-            inline.map(|(status, fields, body)| Inline { status, fields, body: body.into(), compressed: None });
-        if let Some(inline) = &mut inline {
+        let inline = inline.map(|(status, fields, body)| Inline {
+            status,
+            fields,
+            body: body.into(),
+            compressed: OnceLock::new(),
+        });
+        if let Some(inline) = &inline {
             let fields: Vec<(&str, &str)> = inline.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
-            inline.compressed = gzip.as_ref().and_then(|options| compress_inline(options, inline, &fields));
             check_answer(&Answer {
                 status: inline.status,
                 reason: None,
@@ -144,16 +146,6 @@ fn gzip_options(spec: GzipSpec) -> PyResult<GzipOptions> {
         return Err(PyValueError::new_err(format!("gzip needs a level of 1-9, not {level}")));
     }
     Ok(GzipOptions { level, min_bytes, types })
-}
-
-/// Once, for all who take it.
-fn compress_inline(options: &GzipOptions, inline: &Inline, fields: &[(&str, &str)]) -> Option<Arc<[u8]>> {
-    let candidate = Candidate { status: inline.status, fields, length: Some(inline.body.len() as u64) };
-    let takes_gzip = Wishes { accept_encoding: &[b"gzip"], if_none_match: &[] };
-    if choose(options, &candidate, &takes_gzip) != Choice::Gzip {
-        return None;
-    }
-    GzipPool::new().compress(options.level, &inline.body).map(Arc::from)
 }
 
 /// None, and nothing, is what a server without CORS has.

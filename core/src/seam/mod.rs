@@ -9,7 +9,7 @@ mod certificates;
 use crate::connection::{Connection, Turn};
 use crate::engine::Engine;
 use crate::http::Answer;
-use crate::http_compress::Ready;
+use crate::http_compress::{Ready, compress_inline};
 use crate::http_stream::{Begun, TooMuch};
 use crate::number::{self, Number};
 use crate::outgoing::Outgoing;
@@ -164,6 +164,7 @@ impl Core {
         let tls: Option<TlsSpecParts> = if config.contains("tls")? { item(&config, "tls")? } else { None };
         let tls = tls.map(|parts| server_tls(py, parts)).transpose()?;
         let number = py.detach(|| {
+            compress_inline(&routes, None);
             let mut lease = self.engine.lease();
             lease.forget_stopped();
             lease.add_site(listener, settings, routes, mounts, tls)
@@ -173,7 +174,12 @@ impl Core {
 
     fn set_routes(&self, py: Python<'_>, server: Number, routes: Vec<RouteSpec>) -> PyResult<Option<Vec<Number>>> {
         let routes = self.routes(routes)?;
-        Ok(py.detach(|| self.engine.lease().set_routes(server, routes)))
+        Ok(py.detach(|| {
+            let former = self.engine.lease().site(server).map(|site| Arc::clone(&site.routes));
+            compress_inline(&routes, former.as_deref());
+            drop(former); // what it lets go of must not look as if it were used
+            self.engine.lease().set_routes(server, routes)
+        }))
     }
 
     fn set_files(&self, py: Python<'_>, server: Number, files: Vec<FilesSpec>) -> PyResult<bool> {
