@@ -100,15 +100,16 @@ fn check_compression(values: &[&[u8]], choice: u8) {
     let said = fields_for(chosen, chosen == Choice::Gzip, &fields, &mut changed);
     let codings = said.iter().filter(|(name, _)| *name == "Content-Encoding").count();
     assert_eq!(codings, usize::from(chosen == Choice::Gzip));
-    assert_eq!(chosen == Choice::AsItIs, said == fields || said.is_empty() && fields.is_empty());
+    assert!(chosen != Choice::AsItIs || said == fields);
 }
 
 fn check_preflight(values: &[&[u8]], choice: u8) {
     let own = ["https://a.example".to_owned()];
     let cors = Cors::new((choice & 1 == 0).then(|| own.to_vec()), None, None, &[], false, Some(1));
     let names = ["origin", "access-control-request-method", "access-control-request-headers"];
-    let of =
-        |name: &str| names.iter().zip(values).filter(|(other, _)| **other == name).map(|(_, value)| *value).collect();
+    let of = |name: &str| -> Vec<&[u8]> {
+        names.iter().zip(values).filter(|(other, _)| **other == name).map(|(_, value)| *value).collect()
+    };
     let grant = cors.judge(&of("origin"));
     assert!(!matches!(grant, Grant::Listed(_)) || values[0] == own[0].as_bytes());
     let Some(preflight) = Preflight::read("OPTIONS", of) else { return };
