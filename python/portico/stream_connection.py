@@ -156,6 +156,7 @@ class StreamConnection:
         with self._lock:
             if self._is_over:
                 return
+            self._abort()  # it may have closed only its half, and wait for the rest, which won't come
             self._is_over = True
         self._settle_waiters(False)
         if self.task is not None and not self._closes_itself:
@@ -171,8 +172,12 @@ class StreamConnection:
     def abort(self) -> None:
         """End what has begun so that the client sees that it is not whole."""
         with self._lock:
-            if self._has_begun and self.is_open:
-                self._core.abort(self._number)
+            self._abort()
+
+    def _abort(self) -> None:
+        if self._has_begun and self.is_open:
+            self._core.abort(self._number)
+            self._is_complete = True
 
     def _begin(self) -> bool:
         """Send the head, once. False: nothing more can be sent."""

@@ -283,6 +283,36 @@ def test_a_client_that_leaves_ends_its_stream_once(serve: Serve, how: str) -> No
     assert streams.ended.empty()
 
 
+def test_a_client_that_closed_its_half_before_is_not_left_waiting(serve: Serve) -> None:
+    streams = Streams()
+    held, go_on = threading.Event(), threading.Event()
+
+    def hold(req: portico.Request) -> str:
+        held.set()
+        assert go_on.wait(DEADLINE_S)
+        return ""
+
+    live = serve(
+        handler("/hold", hold),
+        handler_stream("/", lambda conn, req: conn.send("one, and never another"), streams.ended.put),
+        handler_stream("/whole", lambda conn, req: [conn.send("all"), conn.close()], streams.ended.put),
+    )
+    with live.connect() as holding, live.connect() as client, live.connect() as other:
+        holding.send(request("GET", "/hold"))
+        assert held.wait(DEADLINE_S)
+        for one, target in ((client, "/"), (other, "/whole")):
+            one.send(request("GET", target))
+            one.end()
+        live.ask("GET", "/none")  # natively, so by now both requests, and both ends, are known
+        go_on.set()
+        for _ in range(2):
+            streams.end()
+        with pytest.raises(AssertionError, match=r"was reset; .*another"):  # so that nobody takes it for the whole
+            client.receive_rest()
+        assert other.receive_rest().endswith(b"all\r\n0\r\n\r\n")
+    assert streams.ended.empty()
+
+
 def test_stopping_ends_streams_once(serve: Serve) -> None:
     streams = Streams()
     live = serve(streams.handler())
