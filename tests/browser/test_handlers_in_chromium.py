@@ -15,6 +15,8 @@ from portico import (
     handler_stream,
     handler_ws,
     http_server,
+    tls_config,
+    write_cert,
 )
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
@@ -59,13 +61,16 @@ def browser() -> "Iterator[sync_api.Browser]":
 
 
 def open_page(browser: "sync_api.Browser", server: Server) -> "sync_api.Page":
-    page = browser.new_page()
+    page = browser.new_page(ignore_https_errors=True)  # the certificate is nobody's that Chromium knows
     page.set_default_timeout(DEADLINE_S * 1000)
     page.goto(server.url)
     return page
 
 
-def test_event_source_comes_back_with_the_last_id_however_it_was_ended(browser: "sync_api.Browser") -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_event_source_comes_back_with_the_last_id_however_it_was_ended(
+    browser: "sync_api.Browser", scheme: str
+) -> None:
     asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     left: queue.SimpleQueue[StreamConnection] = queue.SimpleQueue()
 
@@ -83,7 +88,8 @@ def test_event_source_comes_back_with_the_last_id_however_it_was_ended(browser: 
             raise RuntimeError("cut in the middle of it")
 
     handlers = [PAGE, handler_stream("/events", events, left.put, method="GET")]
-    with http_server("http://127.0.0.1:0", handlers, quiet=True, callbacks="thread") as server:
+    tls = tls_config(server=write_cert("127.0.0.1").server) if scheme == "https" else None
+    with http_server(f"{scheme}://127.0.0.1:0", handlers, tls, quiet=True, callbacks="thread") as server:
         page = open_page(browser, server)
         seen = page.evaluate(LISTEN, 6)
         assert seen == [
@@ -94,12 +100,13 @@ def test_event_source_comes_back_with_the_last_id_however_it_was_ended(browser: 
             ["message", "number\n5", "5"],
             ["tick", "tock", "6"],
         ]
-        assert [asked.get(timeout=DEADLINE_S) for _ in range(3)] == [None, "2", "4"]
         page.close()
-        ended = {left.get(timeout=DEADLINE_S).id for _ in range(3)}  # the last of them left by itself
-        assert len(ended) == 3
     server.wait_closed()
-    assert left.empty() and asked.empty()
+    said = [asked.get_nowait() for _ in range(asked.qsize())]
+    # What is cut may be lost on its way; the browser asks for it again then, and gets it.
+    assert (said[0], set(said[1:-1]), said[-1]) == (None, {"2"}, "4")
+    ended = [left.get_nowait().id for _ in range(left.qsize())]
+    assert len(set(ended)) == len(ended) == len(said)
 
 
 def test_event_source_finds_a_server_that_was_started_again(browser: "sync_api.Browser") -> None:
@@ -120,14 +127,16 @@ def test_event_source_finds_a_server_that_was_started_again(browser: "sync_api.B
     second.wait_closed()
 
 
-def test_frames_have_the_type_that_their_handler_says(browser: "sync_api.Browser") -> None:
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_frames_have_the_type_that_their_handler_says(browser: "sync_api.Browser", scheme: str) -> None:
     handlers = [
         PAGE,
         handler_ws("/text", lambda ws, data: ws.send(data), textframes=True, deflate=True),
         handler_ws("/both", lambda ws, data: ws.send(data), textframes=None),
         handler_ws("/binary", lambda ws, data: ws.send(data)),
     ]
-    with http_server("http://127.0.0.1:0", handlers, quiet=True, callbacks="thread") as server:
+    tls = tls_config(server=write_cert("127.0.0.1").server) if scheme == "https" else None
+    with http_server(f"{scheme}://127.0.0.1:0", handlers, tls, quiet=True, callbacks="thread") as server:
         page = open_page(browser, server)
         assert page.evaluate(TALK, "/text") == [["é", "é"], 1000]
         assert page.evaluate(TALK, "/both") == [[[0xC3, 0xA9], "é"], 1000]

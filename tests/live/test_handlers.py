@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -650,6 +651,71 @@ def test_echo_and_chat_of_the_seed_run_as_written(serve: Serve) -> None:
         two.close()
         wait_until(lambda: len(clients) == 1)
     wait_until(lambda: not clients)
+
+
+# TLS
+
+
+def test_https_wss_and_streams_share_one_port(tmp_path: Path) -> None:
+    pair, stranger = portico.write_cert("localhost"), portico.write_cert("localhost")
+    (tmp_path / "ca.pem").write_text(pair.client[0])
+    (tmp_path / "other.pem").write_text(stranger.client[0])
+    (tmp_path / "file").write_text("file")
+
+    def events(conn: StreamConnection, req: portico.Request) -> None:
+        conn.set_header("Content-Type", "text/event-stream")
+        conn.send(format_sse(req.scheme, id=1))
+        conn.close()
+
+    server = http_server(
+        "https://127.0.0.1:0",
+        [
+            handler("/", lambda req: req.scheme),
+            handler_redirect("/old", "/"),
+            handler_file("/file", tmp_path / "file"),
+            handler_stream("/events", events),
+            handler_ws("/ws", lambda ws, data: ws.send(data), textframes=True),
+        ],
+        portico.tls_config(server=pair.server),
+        quiet=True,
+        callbacks="thread",
+    ).start()
+    try:
+        url = f"https://localhost:{server.port}"
+        trust = ("--ipv4", "--cacert", str(tmp_path / "ca.pem"))
+        assert curl(f"{url}/old", "--location", *trust) == "https"
+        assert curl(f"{url}/file", *trust) == "file"
+        assert curl(f"{url}/events", *trust) == "id: 1\ndata: https\n\n"
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            curl(f"{url}/", "--ipv4", "--cacert", str(tmp_path / "other.pem"))
+        assert refused.value.returncode == 60  # a certificate that nobody vouches for
+        assert curl(f"http://127.0.0.1:{server.port}/", "--write-out", "%{http_code}").endswith("400")
+        context = ssl.create_default_context(cadata=pair.client[0])
+        with connect(f"wss://127.0.0.1:{server.port}/ws", ssl=context, server_hostname="localhost") as ws:
+            ws.send("é")
+            assert ws.recv(DEADLINE_S) == "é"
+    finally:
+        end(server)
+
+
+def test_clients_show_their_certificate_where_that_is_asked(tmp_path: Path) -> None:
+    pair, guest = portico.write_cert("localhost"), portico.write_cert("guest")
+    (tmp_path / "ca.pem").write_text(pair.client[0])
+    (tmp_path / "guest.pem").write_text("".join(guest.server))
+    server = http_server(
+        "https://127.0.0.1:0",
+        handler("/", lambda req: req.client_cert.common_name if req.client_cert else "nobody"),
+        portico.tls_config(server=pair.server, client=guest.client[0], auth=True),
+        quiet=True,
+        callbacks="thread",
+    ).start()
+    try:
+        asked = (f"https://localhost:{server.port}/", "--ipv4", "--cacert", str(tmp_path / "ca.pem"))
+        assert curl(*asked, "--cert", str(tmp_path / "guest.pem")) == "guest"
+        with pytest.raises(subprocess.CalledProcessError):
+            curl(*asked)
+    finally:
+        end(server)
 
 
 def test_a_page_can_ask_json_of_a_handler(serve: Serve) -> None:
