@@ -34,7 +34,8 @@ class Process:
         self._directory = tempfile.TemporaryDirectory()
         self._port_file = Path(self._directory.name, "port")
         self._output = b""
-        variables = {**os.environ, "PYTHONPATH": str(HERE), "PORT_FILE": str(self._port_file), **environment}
+        path = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+        variables = {**os.environ, "PYTHONPATH": path, "PORT_FILE": str(self._port_file), **environment}
         command = ["taskset", "-c", PROCESSOR, *command]
         read, write = pty.openpty() if on_terminal else os.pipe()
         self._keyboard = read if on_terminal else None

@@ -125,6 +125,20 @@ RUNS = {
     """,
 }
 
+RUNS["trio"] = """
+    import trio
+
+    async def main():
+        server = start(APP, "trio")
+        threading.Thread(target=lambda: (wait_until_told(), server.stop())).start()
+        while server.state != "stopped":
+            await trio.lowlevel.wait_readable(portico.fileno())
+            portico.service(0)
+
+    def run():
+        trio.run(main)
+"""
+
 RUN = """
 def wait_until_told():
     input()
@@ -161,7 +175,7 @@ def test_nothing_of_the_process_is_changed(home: str) -> None:
     with Program(SNAPSHOT + dedent(RUNS[home]) + RUN) as program:
         for left in ("left []", "left again [] []"):
             address = program.address()
-            if home in ("service", "thread", "serve"):
+            if home in ("service", "thread", "serve"):  # loops have handlers of their own while they run
                 assert program.line() == "differs []"
             with WebSocketClient(address) as client:
                 client.send_text("x")
