@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent / "python" / "portico"
 # What each layer may import of ours; whatever runs at import time counts, type-only imports do not.
 VALUES = {
     "portico.headers",
+    "portico.body",
     "portico.forms",
     "portico.proxies",
     "portico.tls",
@@ -36,8 +37,16 @@ ALLOWED = {
     "portico.proxies": set(),
     "portico.access_log": {"portico.headers"},
     "portico.tls": {"portico._core"},
-    "portico.forms": {"portico.headers", "portico.parameters"},
-    "portico.request": {"portico.headers", "portico.forms", "portico.parameters", "portico.proxies", "portico.tls"},
+    "portico.body": {"portico.pull"},
+    "portico.forms": {"portico.body", "portico.headers", "portico.parameters"},
+    "portico.request": {
+        "portico.body",
+        "portico.headers",
+        "portico.forms",
+        "portico.parameters",
+        "portico.proxies",
+        "portico.tls",
+    },
     "portico.set_cookie": {"portico.routes"},
     "portico.response": {"portico.headers", "portico.set_cookie"},
     "portico.static_paths": {"portico.response", "portico.routes", "portico._core"},

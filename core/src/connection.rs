@@ -32,6 +32,8 @@ pub const READ_MOST_BYTES: usize = 256 * 1024;
 /// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
 /// and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Millis = 2_000;
+/// Where one disk failure follows the other.
+const REPORT_AGAIN: Millis = 1_000;
 
 /// What the reactor lends a connection for one step.
 pub struct Turn<'a> {
@@ -228,6 +230,7 @@ impl Connection {
     fn receive(&mut self, buffer: &mut [u8], turn: &mut Turn) {
         let most = match &self.protocol {
             Protocol::WebSocket(websocket) if websocket.is_mid_frame() => buffer.len(),
+            Protocol::Http(http) if http.is_mid_body() => buffer.len(),
             _ => READ_PER_TURN_BYTES,
         };
         let received = self.stream.receive(&mut buffer[..most], turn.scratch);
@@ -495,9 +498,7 @@ impl Connection {
     /// Reading waits for Python.
     fn is_paused(&self) -> bool {
         match &self.protocol {
-            Protocol::Http(http) => {
-                http.is_busy() && self.input.len() >= crate::http::PIPELINE_BYTES || self.is_choked()
-            }
+            Protocol::Http(http) => !http.wants_read(self.input.len()) || self.is_choked(),
             Protocol::WebSocket(websocket) => websocket.is_paused(&self.settings.limits),
         }
     }
@@ -591,6 +592,14 @@ impl Connection {
         self.settle_log(turn);
         let is_websocket = matches!(self.protocol, Protocol::WebSocket(_));
         self.stage(if is_websocket { Kind::Closed { code: 1011, reason: String::new() } } else { Kind::Gone }, turn);
+    }
+
+    /// Tell Python of a failure that no callback of its will hear of; once a second is enough.
+    pub fn report(&self, text: String, turn: &mut Turn) {
+        if turn.now >= turn.site.silent_until {
+            turn.site.silent_until = turn.now + REPORT_AGAIN;
+            turn.staged.push(Event { number: self.site, at: turn.now, kind: Kind::Trouble(text) });
+        }
     }
 
     /// Tell Python of this connection.

@@ -313,6 +313,11 @@ impl Engine {
     pub fn leave_home(&self, has_batch: bool) {
         self.seen();
         self.set_doing(if has_batch { Doing::Batch } else { Doing::Away });
+        self.rouse_watchman(has_batch);
+    }
+
+    /// It sleeps too deeply for what the home thread is doing now.
+    fn rouse_watchman(&self, has_batch: bool) {
         let sleeps = self.sleeps.load(Ordering::SeqCst);
         if sleeps == WATCHES_NOTHING || has_batch && sleeps == WATCHES_REACTOR {
             self.sleeps.store(AWAKE, Ordering::SeqCst);
@@ -370,8 +375,23 @@ impl Engine {
     }
 
     /// Wait for at most `timeout` until nothing is queued for `number`: `Some(true)`; `Some(false)`: it is over; `None`:
-    /// neither. The home thread drives meanwhile, others wait for those who do. Never call it attached to the interpreter.
+    /// neither.
     pub fn wait_drained(&self, number: Number, timeout: Duration) -> Option<bool> {
+        self.wait_until(timeout, |reactor| match reactor.unsent(number) {
+            None => Some(false),
+            Some(0) => Some(true),
+            Some(_) => None,
+        })
+    }
+
+    /// Wait for at most `timeout` until there is something to take of a body, or never will be. False: neither.
+    pub fn wait_body(&self, number: Number, body: Number, timeout: Duration) -> bool {
+        self.wait_until(timeout, |reactor| reactor.has_news(number, body).then_some(())).is_some()
+    }
+
+    /// Wait for at most `timeout` until `look` finds something. The home thread drives meanwhile, without callbacks; others
+    /// wait for those who do. Never call it attached to the interpreter.
+    fn wait_until<R>(&self, timeout: Duration, mut look: impl FnMut(&mut Reactor) -> Option<R>) -> Option<R> {
         let deadline = Instant::now() + timeout;
         let is_home = self.is_home();
         let mut waiter = self.gate.enter();
@@ -382,21 +402,31 @@ impl Engine {
                 self.seen();
                 lease.turn_with(&mut ready);
             }
-            let unsent = lease.unsent(number);
+            let found = look(&mut lease);
+            let goes_on = lease.is_runnable();
             drop(lease);
             let left = deadline.saturating_duration_since(Instant::now());
-            match unsent {
-                None => return Some(false),
-                Some(0) => return Some(true),
-                Some(_) if left.is_zero() => return None,
-                Some(_) if is_home => {
-                    if wait_ready(&self.inner, &mut ready, Some(left)).is_err() {
-                        return None; // a signal
-                    }
-                }
-                Some(_) => waiter.wait(left),
+            if found.is_some() || left.is_zero() {
+                return found;
+            }
+            if !is_home {
+                waiter.wait(left);
+            } else if self.wait_here(&mut ready, if goes_on { Duration::ZERO } else { left }).is_err() {
+                return None; // a signal
             }
         }
+    }
+
+    /// Wait on the sockets in the middle of a callback. Whoever waits here drives as well as one in `take`, so the
+    /// watchman need not; it would leave us waiting for what it has done.
+    fn wait_here(&self, ready: &mut Vec<Ready>, timeout: Duration) -> Result<(), Errno> {
+        let before = self.doing();
+        self.set_doing(Doing::Parked);
+        let waited = wait_ready(&self.inner, ready, Some(timeout));
+        self.set_doing(before);
+        self.seen();
+        self.rouse_watchman(before == Doing::Batch);
+        waited
     }
 
     fn set_doing(&self, doing: Doing) {

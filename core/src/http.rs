@@ -9,7 +9,9 @@ use crate::access;
 use crate::connection::{CHOKED_BYTES, Connection, Life, Protocol, Step, Turn};
 use crate::http_compress::{Compression, Prepared, Ready};
 use crate::http_stream::Streaming;
-use crate::mailbox::{Kind, Request};
+use crate::inflow::{Inflow, LEFT, STOPPED, TOO_SLOW};
+use crate::mailbox::{Body, Kind, Request};
+use crate::request_body::Gathering;
 use crate::route_table::{Found, Inline, Route, Wants};
 use crate::settings::{Limits, Settings};
 use crate::timers::Millis;
@@ -17,7 +19,7 @@ use crate::websocket::Accepted;
 use std::borrow::Cow;
 use std::sync::Arc;
 use wire::error::{HttpRefusal, error_body};
-use wire::http_body::{BodyFraming, BodyReader};
+use wire::http_body::BodyFraming;
 use wire::http_compression::{Changed, GzipOptions};
 use wire::http_cors::{Grant, Preflight};
 use wire::http_head::{Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head};
@@ -25,16 +27,16 @@ use wire::ws_handshake::{Offer, accept_offer};
 
 /// How much of the following requests is read while one is being answered; reading on notices a client that leaves.
 pub const PIPELINE_BYTES: usize = 16 * 1024;
-/// A body counts as going on when this much has come, so that one byte now and then does not keep a connection.
-const BODY_PROGRESS_BYTES: usize = 4 * 1024;
 
 pub const PLAIN_TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
 
 pub struct Http {
     reader: HeadReader,
     pub(crate) phase: Phase,
+    /// The body of the request that is being answered, where the handler reads it while it comes.
+    pub(crate) inflow: Option<Box<Inflow>>,
     /// When the phase began.
-    since: Millis,
+    pub(crate) since: Millis,
     /// Of the head that is being read, some bytes are here.
     has_begun: bool,
     is_first: bool,
@@ -55,13 +57,8 @@ pub enum Phase {
         handshake: Option<Box<Accepted>>,
         is_taken: bool,
     },
-    Body {
-        head: Arc<RequestHead>,
-        route: Arc<Route>,
-        reader: BodyReader,
-        body: Vec<u8>,
-        at_last_progress: usize,
-    },
+    /// The body comes, and may be written to a disk.
+    Body(Box<Gathering>),
     /// Python has the request.
     Answering {
         head: Arc<RequestHead>,
@@ -80,6 +77,7 @@ impl Http {
         Http {
             reader: HeadReader::new(),
             phase: Phase::Head,
+            inflow: None,
             since: now,
             has_begun: false,
             is_first: true,
@@ -97,6 +95,22 @@ impl Http {
     /// A request is being answered.
     pub fn is_busy(&self) -> bool {
         self.is_waiting() || matches!(self.phase, Phase::Looking { .. })
+    }
+
+    /// Whether more should be read now; `waiting` is how much of what was read waits already.
+    pub fn wants_read(&self, waiting: usize) -> bool {
+        match (&self.inflow, &self.phase) {
+            (Some(inflow), _) if !inflow.is_over() => !inflow.is_full(),
+            (_, Phase::Body(gathering)) => {
+                !gathering.waits_for_disk() || gathering.is_all_here() && waiting < PIPELINE_BYTES
+            }
+            _ => !self.is_busy() || waiting < PIPELINE_BYTES,
+        }
+    }
+
+    /// In the middle of a body: each read lets its sender go on.
+    pub fn is_mid_body(&self) -> bool {
+        matches!(self.phase, Phase::Body(_)) || self.inflow.as_ref().is_some_and(|inflow| !inflow.is_over())
     }
 
     /// The disk looks for what `head` asks.
@@ -129,14 +143,16 @@ impl Http {
 
     pub fn deadline(&self, limits: &Limits) -> Option<Millis> {
         let timeout = match &self.phase {
+            Phase::Body(gathering) if gathering.waits_for_disk() => limits.answer_timeout,
             Phase::Head if self.has_begun || self.is_first => limits.head_timeout,
             Phase::Head => limits.idle_timeout,
-            Phase::Body { .. } => limits.body_timeout,
+            Phase::Body(_) => limits.body_timeout,
             Phase::Looking { .. } => limits.answer_timeout,
             Phase::Deciding { is_taken, .. } | Phase::Answering { is_taken, .. } if !is_taken => limits.answer_timeout,
             _ => None,
         };
-        Some(self.since + timeout?)
+        let inflow = self.inflow.as_ref().and_then(|inflow| inflow.deadline(limits));
+        timeout.map(|timeout| self.since + timeout).into_iter().chain(inflow).min()
     }
 }
 
@@ -192,26 +208,9 @@ impl Connection {
                     Step::STOP
                 }
             },
-            Phase::Body { reader, body, at_last_progress, .. } => match reader.read(input, body) {
-                Ok(used) => {
-                    let is_done = reader.is_done();
-                    if body.len() >= *at_last_progress + BODY_PROGRESS_BYTES {
-                        *at_last_progress = body.len();
-                        http.since = turn.now;
-                    }
-                    if is_done {
-                        self.deliver(turn);
-                    }
-                    Step { used, goes_on: is_done }
-                }
-                Err(refusal) => {
-                    self.refuse(refusal, &[], turn);
-                    Step::STOP
-                }
-            },
-            Phase::Deciding { .. } | Phase::Answering { .. } | Phase::Looking { .. } | Phase::Streaming(_) => {
-                Step::STOP
-            }
+            Phase::Body(_) => self.read_body(input, turn),
+            Phase::Answering { .. } | Phase::Streaming(_) => self.read_inflow(input, turn),
+            Phase::Deciding { .. } | Phase::Looking { .. } => Step::STOP,
         }
     }
 
@@ -350,7 +349,7 @@ impl Connection {
     /// Let Python decide by the head.
     fn ask(&mut self, head: Arc<RequestHead>, route: Arc<Route>, handshake: Option<Accepted>, turn: &mut Turn) {
         let handshake = handshake.map(Box::new);
-        let request = self.request(&head, Arc::clone(&route), Vec::new(), handshake.is_some());
+        let request = self.request(&head, Arc::clone(&route), Body::EMPTY, handshake.is_some());
         self.stage(Kind::Head(request), turn);
         self.http().enter(Phase::Deciding { head, route, handshake, is_taken: false }, turn.now);
     }
@@ -380,42 +379,7 @@ impl Connection {
         true
     }
 
-    fn begin_body(&mut self, head: Arc<RequestHead>, route: Arc<Route>, has_body_bytes: bool, turn: &mut Turn) {
-        let framing = head.framing();
-        match BodyReader::new(framing, self.settings.limits.max_body_bytes) {
-            Err(refusal) => self.refuse(refusal, &[], turn),
-            Ok(reader) => {
-                let is_done = reader.is_done();
-                // RFC 9110 §10.1.1: not needed once the body is on its way.
-                if head.expects_continue() && !is_done && !has_body_bytes {
-                    self.outbox.append(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
-                }
-                let phase = Phase::Body { head, route, reader, body: Vec::new(), at_last_progress: 0 };
-                self.http().enter(phase, turn.now);
-                if is_done {
-                    self.deliver(turn);
-                }
-            }
-        }
-    }
-
-    /// The body is complete: the request goes to Python.
-    fn deliver(&mut self, turn: &mut Turn) {
-        let Phase::Body { head, route, body, .. } = self.http().enter(Phase::Head, turn.now) else {
-            return;
-        };
-        let request = self.request(&head, route, body, false);
-        self.stage(Kind::Request(request), turn);
-        self.http().phase = Phase::Answering { head, is_taken: false };
-    }
-
-    pub fn request(
-        &self,
-        head: &Arc<RequestHead>,
-        route: Arc<Route>,
-        body: Vec<u8>,
-        is_websocket: bool,
-    ) -> Box<Request> {
+    pub fn request(&self, head: &Arc<RequestHead>, route: Arc<Route>, body: Body, is_websocket: bool) -> Box<Request> {
         let head = Arc::clone(head);
         Box::new(Request {
             server: self.site,
@@ -456,14 +420,19 @@ impl Connection {
                 let leaves_body = head.framing() != BodyFraming::Empty;
                 Some((Arc::clone(head), !leaves_body && !is_last))
             }
-            Phase::Answering { head, .. } => Some((Arc::clone(head), !is_last)),
+            Phase::Answering { head, .. } => {
+                let leaves_body = http.inflow.as_ref().is_some_and(|inflow| !inflow.is_whole());
+                Some((Arc::clone(head), !leaves_body && !is_last))
+            }
             _ => None,
         }
     }
 
     /// All of an answer is in the outbox.
     pub(crate) fn end_answer(&mut self, keep_alive: bool, turn: &mut Turn) {
-        self.http().enter(Phase::Head, turn.now);
+        let http = self.http();
+        http.enter(Phase::Head, turn.now);
+        http.inflow = None; // what the handler did not read of it, it did not want
         if !keep_alive || turn.site.is_stopping() {
             self.life = Life::Finishing;
         } else if self.has_input() {
@@ -574,7 +543,13 @@ impl Connection {
 
     /// The client sends nothing more.
     pub fn end_http(&mut self, turn: &mut Turn) {
-        if matches!(self.http().phase, Phase::Looking { .. }) {
+        self.fail_inflow(LEFT, turn);
+        let is_with_disk = match &self.http().phase {
+            Phase::Looking { .. } => true,
+            Phase::Body(gathering) => gathering.is_all_here(),
+            _ => false,
+        };
+        if is_with_disk {
             // It may only have closed its half; the answer is the last.
         } else if matches!(self.http().phase, Phase::Streaming(_)) {
             // Nobody waits for the rest of a stream at half a connection; and an event stream would never learn of it.
@@ -596,6 +571,10 @@ impl Connection {
             return;
         }
         let settings = Arc::clone(&self.settings);
+        let inflow = self.http().inflow.as_ref().and_then(|inflow| inflow.deadline(&settings.limits));
+        if inflow.is_some_and(|deadline| deadline <= turn.now) {
+            self.fail_inflow(TOO_SLOW, turn);
+        }
         let http = self.http();
         if http.deadline(&settings.limits).is_none_or(|deadline| deadline > turn.now) {
             return;
@@ -609,7 +588,11 @@ impl Connection {
                 let reason = "the request head did not arrive within head_timeout_s";
                 self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }
-            Phase::Body { .. } => {
+            Phase::Body(gathering) if gathering.waits_for_disk() => {
+                let reason = "the disk did not take the request body within answer_timeout_s";
+                self.refuse(HttpRefusal { status: 503, reason }, &[], turn);
+            }
+            Phase::Body(_) => {
                 let reason = "the request body stood still for body_timeout_s";
                 self.refuse(HttpRefusal { status: 408, reason }, &[], turn);
             }
@@ -637,6 +620,7 @@ impl Connection {
         }
         if self.http().is_waiting() {
             if is_cut {
+                self.fail_inflow(STOPPED, turn);
                 if matches!(self.http().phase, Phase::Streaming(_)) {
                     self.stream_mut().reset_on_close(); // half an answer must not look whole
                 }

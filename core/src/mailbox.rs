@@ -6,6 +6,7 @@ use crate::access_log::Record;
 use crate::number::Number;
 use crate::poller::Signal;
 use crate::route_table::Route;
+use crate::spool::Spooled;
 use crate::timers::Millis;
 use parking_lot::Mutex;
 use rustix::io;
@@ -42,6 +43,21 @@ pub enum Kind {
     Drained,
     /// For the access log; `number` is the server's.
     Logged(Box<Record>),
+    Arrived,
+    /// For the log; the number is the server's.
+    Trouble(String),
+}
+
+/// What a request brings.
+pub enum Body {
+    Memory(Vec<u8>),
+    File(Spooled),
+    /// It is on its way; this is its number.
+    Coming(Number),
+}
+
+impl Body {
+    pub const EMPTY: Body = Body::Memory(Vec::new());
 }
 
 /// A request as Python gets it.
@@ -50,7 +66,7 @@ pub struct Request {
     /// Held until Python has handled the event, see `RouteTable`.
     pub route: Arc<Route>,
     pub head: Arc<RequestHead>,
-    pub body: Vec<u8>,
+    pub body: Body,
     /// `None`: over a unix socket.
     pub client: Option<SocketAddr>,
     pub is_websocket: bool,
@@ -159,9 +175,20 @@ impl Mailbox {
     /// Take the request of `number` away again; false if it has been taken already.
     pub fn withdraw(&self, number: Number) -> bool {
         let mut queue = self.queue.lock();
-        let before = queue.events.len();
-        queue.events.retain(|event| event.number != number);
-        queue.events.len() != before
+        let is_there = queue
+            .events
+            .iter()
+            .any(|event| event.number == number && matches!(event.kind, Kind::Head(_) | Kind::Request(_)));
+        if is_there {
+            queue.events.retain(|event| event.number != number);
+        }
+        is_there
+    }
+
+    /// Nobody will take what is left; files that it brings are closed.
+    pub fn empty(&self) {
+        let events = std::mem::take(&mut self.queue.lock().events);
+        drop(events);
     }
 
     /// Make the waiting take, or the next one, return.

@@ -67,6 +67,8 @@ pub struct Site {
     is_resting: bool,
     stops_at: Option<Millis>,
     filed: Option<Millis>,
+    /// Failures before this time are not reported.
+    pub silent_until: Millis,
 }
 
 impl Site {
@@ -356,7 +358,7 @@ impl Reactor {
             turn.counters.panics += 1;
             connection.give_up(&mut turn);
         }
-        if connection.outbox.is_empty() || connection.is_over() {
+        if connection.outbox.is_empty() || connection.is_over() || connection.has_inflow() {
             self.gate.open();
         }
         if connection.is_over() {
@@ -410,6 +412,7 @@ impl Reactor {
             is_resting: false,
             stops_at: None,
             filed: None,
+            silent_until: 0,
         };
         self.sites.insert(number, site);
         Ok(number)
@@ -708,6 +711,11 @@ impl Reactor {
         });
         unsent.flatten()?;
         Some(self.connections.get(&number)?.outbox.len())
+    }
+
+    /// Whether whoever waits for body `body` of a connection may stop waiting.
+    pub fn has_news(&mut self, number: Number, body: Number) -> bool {
+        self.with(number, |connection, _| connection.has_news(body)).unwrap_or(true)
     }
 
     /// Cork what `act` appends to the outbox of `number`, as `send` does.

@@ -17,6 +17,8 @@ impl Wants {
     pub const HEAD: Wants = Wants(1);
     pub const REQUEST: Wants = Wants(2);
     pub const WEBSOCKET: Wants = Wants(4);
+    /// The request at once, and its body while it comes.
+    pub const BODY: Wants = Wants(8);
 
     pub fn has(self, other: Wants) -> bool {
         self.0 & other.0 != 0

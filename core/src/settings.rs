@@ -3,6 +3,7 @@
 //! Thread: any.
 
 use crate::timers::Millis;
+use std::path::PathBuf;
 use wire::http_cors::Cors;
 use wire::http_gzip::GzipPool;
 use wire::http_head::HeadLimits;
@@ -16,6 +17,7 @@ pub struct Limits {
     pub head: HeadLimits,
     pub message: MessageLimits,
     pub max_body_bytes: u64,
+    pub max_body_in_memory_bytes: u64,
     pub max_inbox_messages: usize,
     pub max_inbox_bytes: usize,
     pub max_outbox_bytes: usize,
@@ -46,6 +48,8 @@ pub struct Settings {
     pub is_tcp: bool,
     /// Requests and answers are told to Python, for the access log.
     pub logs_access: bool,
+    /// Where bodies go that are too long for memory.
+    pub spool_directory: PathBuf,
     /// Lent to a connection for as long as a compressed message lasts.
     pub inflaters: InflaterPool,
     /// Lent to an answer for as long as it is compressed.
@@ -85,6 +89,7 @@ pub fn test_settings() -> Settings {
         head: HeadLimits::default(),
         message: MessageLimits::default(),
         max_body_bytes: 1 << 20,
+        max_body_in_memory_bytes: 1 << 16,
         max_inbox_messages: 100,
         max_inbox_bytes: 1 << 20,
         max_outbox_bytes: 1 << 20,
@@ -107,6 +112,7 @@ pub fn test_settings() -> Settings {
         cors: None,
         is_tcp: true,
         logs_access: false,
+        spool_directory: std::env::temp_dir(),
         inflaters: InflaterPool::new(),
         gzippers: GzipPool::new(),
     }

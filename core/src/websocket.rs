@@ -5,7 +5,7 @@
 
 use crate::connection::{Connection, Life, Protocol, Step, Turn};
 use crate::keep_alive::KeepAlive;
-use crate::mailbox::{Event, Kind};
+use crate::mailbox::{Body, Event, Kind};
 use crate::route_table::Route;
 use crate::settings::{Limits, SlowClient, WebSocketOptions};
 use crate::timers::Millis;
@@ -237,7 +237,7 @@ impl Connection {
         self.log_websocket(turn);
         self.protocol = Protocol::WebSocket(Box::new(WebSocket::new(&accepted, &self.settings, turn.now)));
         turn.site.sockets.insert(self.number);
-        let request = self.request(&head, route, Vec::new(), true);
+        let request = self.request(&head, route, Body::EMPTY, true);
         self.stage(Kind::Open { request, protocol: accepted.protocol }, turn);
         // Thousands of clients may say nothing for hours: what the handshake needed is given back.
         self.flush(turn);

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if sys.platform != "linux":
     raise ImportError(f"portico runs on Linux so far, and this is {sys.platform}")
 
+from portico.body import BodyError, RequestStream
 from portico.cors import Cors
 from portico.doors.app import (
     fileno,
@@ -67,6 +68,7 @@ else:
 
 
 __all__ = [
+    "BodyError",
     "CertPair",
     "Certificate",
     "Cors",
@@ -77,6 +79,7 @@ __all__ = [
     "Headers",
     "Limits",
     "Request",
+    "RequestStream",
     "Response",
     "SendResult",
     "Server",

@@ -6,16 +6,16 @@ routes are numbers; connection and server numbers are unique in the process and 
 command on a dead number is harmless and says so.
 
 Threads: `take` and iterating a `Batch` belong to the home thread. Every other method may be called from
-any thread, returns at once, and never waits for the network; only `wait_drained` is there to wait.
+any thread, returns at once, and never waits for the network; only `wait_drained` and `wait_body` are there to wait.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal, TypeAlias, final
 
 # What happened. Every event is `(kind, number, payload)`; `number` is the connection's, but the server's for
-# STOPPED and LOGGED.
+# STOPPED, LOGGED and TROUBLE.
 HEAD: Final = 0  # a request head, only on routes that want it; the body waits for `proceed` or `respond`
-REQUEST: Final = 1  # a whole request; answer it with `respond`
+REQUEST: Final = 1  # a request; answer it with `respond`. It is whole, unless the route has WANTS_BODY
 OPEN: Final = 2  # a WebSocket handshake was accepted (the 101 is on its way)
 MESSAGE: Final = 3  # a whole WebSocket message, `str` from text frames and `bytes` from binary ones
 CLOSED: Final = 4  # a WebSocket connection is over; the last event of its number
@@ -23,6 +23,8 @@ GONE: Final = 5  # the client left before the end of the answer to HEAD or REQUE
 STOPPED: Final = 6  # a stopped server's last connection has ended; the last event of its number
 DRAINED: Final = 7  # nothing is queued any more; asked for by `drain` or `watch_drained`, in an answer by `resume`
 LOGGED: Final = 8  # a line for the access log of the server `number`, if its `logs_access` is set
+ARRIVED: Final = 9  # `receive` has something to say, as it was asked to tell
+TROUBLE: Final = 10  # a failure that concerns no callback, for the log (a disk that is full)
 
 # What `send`, `close`, `ping`, `begin` and `write` answer (nanonext's convention).
 SENT: Final = 0
@@ -49,6 +51,7 @@ REACH_ALL: Final = 2  # of one file: all, answered with the file
 WANTS_HEAD: Final = 1
 WANTS_REQUEST: Final = 2
 WANTS_WEBSOCKET: Final = 4
+WANTS_BODY: Final = 8  # with WANTS_REQUEST: REQUEST when the head is there, its body by `receive`
 
 Address: TypeAlias = tuple[str, int] | str
 """An IP literal and port, or the path of a unix socket (`""` for its unnamed clients)."""
@@ -74,13 +77,18 @@ there was one. `close_code` is None but for the record of a WebSocket's end. `lo
 room: at most 10,000, or 16 MiB with the heads they are about, wait.
 """
 
+BodyParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes | Spool | int, Address, bool, bytes | None]
+"""RequestParts with a body, as in REQUEST: all of it, in memory or in a file, or the number that `receive` wants."""
+
 Event: TypeAlias = (
-    tuple[Literal[0, 1], int, RequestParts]
+    tuple[Literal[0], int, RequestParts]
+    | tuple[Literal[1], int, BodyParts]
     | tuple[Literal[2], int, tuple[RequestParts, str | None]]
     | tuple[Literal[3], int, str | bytes]
     | tuple[Literal[4], int, tuple[int, str]]
-    | tuple[Literal[5, 6, 7], int, None]
+    | tuple[Literal[5, 6, 7, 9], int, None]
     | tuple[Literal[8], int, LogParts]
+    | tuple[Literal[10], int, str]
 )
 """`(kind, number, payload)`. The payload of OPEN is `(parts, subprotocol)`: the one agreed on, or None."""
 
@@ -161,6 +169,15 @@ def write_certificate(names: Sequence[str], valid_s: int) -> tuple[str, str]:
     """A self-signed ECDSA P-256 certificate for these names and addresses, and its key, as PEM. Raises: ValueError."""
 
 @final
+class Spool:
+    """A body in a file without a name. The file is closed, and its room on the disk free, when this is gone."""
+
+    def fileno(self) -> int:
+        """For `os.pread`; its position means nothing."""
+
+    def __len__(self) -> int: ...
+
+@final
 class Batch:
     """The events of one `take`, once. Asking for the next event says that the one before has been handled.
 
@@ -218,7 +235,8 @@ class Core:
         `allowed_hosts` and `allowed_origins` (list of str, or None to switch the check off; a loopback name or the
         request's own host needs no entry), `mode` (permission bits of a unix socket, or None), `files` (list of
         FilesSpec; may be left out), `logs_access` (True: LOGGED follows every answer; may be left out), `cors` (a
-        CorsSpec or None; may be left out), `tls` (a TlsSpec, or None: plain; may be left out).
+        CorsSpec or None; may be left out), `tls` (a TlsSpec, or None: plain; may be left out), `spool_directory` (where
+        bodies over `max_body_in_memory_bytes` go).
         Raises: OSError (errno kept; `filename` is the root that cannot be opened, None if it is the address),
         ValueError for an address that is not a literal, a header that HTTP cannot carry, an unusable `tls`.
         """
@@ -257,7 +275,8 @@ class Core:
 
         Date and Content-Length are added. The body is left out where HTTP has none (HEAD, 1xx, 204, 304). Where the
         route says so and the client takes it, it is compressed; so are the pieces that follow `begin`.
-        `close` ends the connection afterwards; so does answering a HEAD whose body was announced.
+        `close` ends the connection afterwards; so does answering a HEAD whose body was announced, or a REQUEST whose
+        body has not come to its end.
         Raises: ValueError for a status, reason, name or value that HTTP cannot carry; nothing was sent then.
         """
 
@@ -324,6 +343,20 @@ class Core:
     def abort(self, number: int) -> None:
         """End the connection so that the client sees that the answer is not whole. Does nothing between answers."""
 
+    def receive(self, number: int, body: int, says_arrived: bool) -> bytes | tuple[int, str] | None:
+        """What has come of a body since the last time, for at most 256 KiB or a little more are kept; `b""` is its end.
+
+        None: nothing is here now; with `says_arrived`, ARRIVED follows when something is. `(status, line)`: it will
+        never be whole (the client left, was too slow or sent too much); what had come is dropped. The first call tells
+        a client that waits for 100 to go on. What is not received keeps the client waiting.
+        """
+
+    def wait_body(self, number: int, body: int, timeout: float | None) -> bool:
+        """Wait until `receive` would not return None, driving the I/O, without callbacks. Any thread.
+
+        False: `timeout` seconds have passed. Raises: KeyboardInterrupt (and what other signal handlers raise).
+        """
+
     def proceed(self, number: int) -> bool:
         """After HEAD: read the body and deliver REQUEST, or accept the WebSocket and deliver OPEN."""
 
@@ -367,8 +400,8 @@ class Core:
     def wait_drained(self, number: int, timeout: float | None) -> bool:
         """Wait until nothing is queued for this connection, driving the I/O, without callbacks.
 
-        False: `timeout` seconds have passed, or the connection is gone. Any thread may wait; it is the one method
-        besides `take` that does. Raises: KeyboardInterrupt (and what other signal handlers raise).
+        False: `timeout` seconds have passed, or the connection is gone. Any thread may wait.
+        Raises: KeyboardInterrupt (and what other signal handlers raise).
         """
 
     def close(self, number: int, code: int, reason: str) -> int:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
 from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakValueDictionary
 
-from portico._core import CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED
+from portico._core import ARRIVED, CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED, TROUBLE
+from portico.body import BodyError, Inflow, SpooledBytes
 from portico.lateness import LATE_S
 from portico.pull import byte_size, cancel, settle
 from portico.request import Request
@@ -25,8 +27,9 @@ from portico.stream_connection import StreamConnection
 from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
-    from portico._core import Address, Batch, Core, Event, LogParts, RequestParts
+    from portico._core import Address, Batch, BodyParts, Core, Event, LogParts, RequestParts
     from portico.proxies import ProxiedAddress
+    from portico.request import Parts
     from portico.routes import Route
 
 logger = logging.getLogger("portico")
@@ -65,6 +68,8 @@ class Dispatcher:
         self._defer = defer
         self._answering: dict[int, Future] = {}  # by connection: the unfinished answer that GONE cancels
         self._streams: dict[int, UnderWay] = {}  # by connection: the answer under way
+        # By connection: the body that comes, for as long as somebody holds its request.
+        self._inflows: WeakValueDictionary[int, Inflow] = WeakValueDictionary()
         self._unfinished: dict[Future, Callable[[Future], None]] = {}  # asyncio itself holds tasks only weakly
         self._queued = 0  # jobs given to `defer` that have not run; a later job must not overtake them
         self.was_late = False  # and somebody has been told
@@ -77,6 +82,8 @@ class Dispatcher:
             STOPPED: self._stopped,
             DRAINED: self._drained,
             LOGGED: self._logged,
+            ARRIVED: self._arrived,
+            TROUBLE: self._trouble,
         }
         self._handlers = handlers
 
@@ -152,16 +159,32 @@ class Dispatcher:
             self._apologise(number, 500)
             raise
 
-    def _request(self, number: int, parts: RequestParts) -> None:
+    def _request(self, number: int, parts: BodyParts) -> None:
         site = self.sites[parts[0]]
         route = site.routes[parts[1]]
+        # The way of nearly every request.
+        readable: Any = parts if parts[6].__class__ is bytes else self._read_body(number, parts)
         try:
-            self._answer(number, route, route.on_request(Request(parts, site.address)), False)  # type: ignore[misc]
+            self._answer(number, route, route.on_request(Request(readable, site.address)), False)  # type: ignore[misc]
         except Exception as error:
             self._fail(number, route, "on_request", error)
         except BaseException:
             self._apologise(number, 500)
             raise
+
+    def _read_body(self, number: int, parts: BodyParts) -> Parts:
+        source: bytes | SpooledBytes | Inflow
+        body = parts[6]
+        if isinstance(body, int):
+            source = self._inflows[number] = Inflow(self._core, number, body)
+        else:
+            source = body if isinstance(body, bytes) else SpooledBytes(body, 0, len(body))
+        return *parts[:6], source, *parts[7:]
+
+    def _arrived(self, number: int, _: None) -> None:
+        inflow = self._inflows.get(number)
+        if inflow is not None:
+            inflow.arrived()
 
     def _answer(self, number: int, route: Route, result: object, is_head: bool, is_late: bool = False) -> None:
         if is_head and result is None:
@@ -197,7 +220,10 @@ class Dispatcher:
 
     def _gone(self, number: int, _: None) -> None:
         future = self._answering.pop(number, None)
-        if future is not None:
+        inflow = self._inflows.get(number)
+        # Who waits for more of the body is told why none comes, which is clearer than being cancelled.
+        is_told = inflow is not None and inflow.arrived()
+        if future is not None and not is_told:
             cancel(future)
         stream = self._streams.get(number)
         if stream is not None:
@@ -301,7 +327,10 @@ class Dispatcher:
 
     def _fail(self, number: int, route: Route, where: str, error: Exception) -> None:
         _report(route, number, where, error)
-        self._apologise(number, 500)
+        if isinstance(error, BodyError):
+            self._core.respond(number, error.status, None, _PLAIN, f"{error}\n")
+        else:
+            self._apologise(number, 500)
 
     def _apologise(self, number: int, status: int) -> None:
         # Never the exception's text: it belongs to the log, not to the peer (CWE-209).
@@ -440,6 +469,9 @@ class Dispatcher:
 
     # Both
 
+    def _trouble(self, _: int, text: str) -> None:
+        logger.error("%s", text)
+
     def _stopped(self, number: int, _: None) -> None:
         self._after_started(partial(self._forget, number))
 
@@ -550,4 +582,7 @@ def _is_awaitable(value: object) -> bool:
 
 def _report(route: Route | None, number: int, where: str, error: Exception) -> None:
     path = route.path if route is not None else "?"
+    if isinstance(error, BodyError):  # the client's doing, and no bug
+        logger.info("%s was given up; route %s, connection %d: %s", where, path, number, error)
+        return
     logger.error("%s raised; route %s, connection %d", where, path, number, exc_info=error)

@@ -1,4 +1,4 @@
-"""What an HTML form sends: fields as text, and files. Both encodings, from bytes that are all there.
+"""What an HTML form sends: fields as text, and files. Both encodings, from a body that is all there.
 
 The standard library has a parser for the parts, `email`; but it repairs what is malformed instead of refusing it, which
 is how a filter in front of an app gets deceived, and it takes files for lines of text. Everything here reads each byte
@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from portico.body import RequestStream, SpooledBytes
 from portico.headers import Headers
 from portico.parameters import decode, read_parameters, shorten
 
@@ -71,7 +72,22 @@ class Upload:
     filename: str
     content_type: str
     headers: Headers = field(repr=False)
-    body: bytes = field(repr=False)
+    _content: bytes | SpooledBytes = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return len(self._content)
+
+    @property
+    def body(self) -> bytes:
+        """All of it. Of a body that is in a file, this reads it into memory each time; `stream` doesn't."""
+        return self._content[:]
+
+    @property
+    def stream(self) -> RequestStream:
+        """A stream over it, at its beginning: `shutil.copyfileobj(upload.stream, file)`."""
+        return RequestStream(self._content)
 
 
 class Form(Pairs[str]):
@@ -90,13 +106,13 @@ class Form(Pairs[str]):
         return f"Form({list(self.pairs)!r}, files={list(self.files.pairs)!r})"
 
 
-def read_form(body: bytes, content_type: str | None, *, max_fields: int, max_field_bytes: int) -> Form:
+def read_form(body: bytes | SpooledBytes, content_type: str | None, *, max_fields: int, max_field_bytes: int) -> Form:
     """Read the body of a request that has this Content-Type. Raises: ValueError."""
     if content_type is None:
         raise ValueError(f"a form is {URLENCODED} or {MULTIPART}; this body has no Content-Type")
     kind, parameters = read_parameters(content_type)
     if kind == URLENCODED:
-        return Form(_read_urlencoded(body, parameters.get("charset", "utf-8"), max_fields, max_field_bytes))
+        return Form(_read_urlencoded(body[:], parameters.get("charset", "utf-8"), max_fields, max_field_bytes))
     if kind == MULTIPART:
         return _read_multipart(body, _read_boundary(parameters), max_fields, max_field_bytes)
     raise ValueError(f"a form is {URLENCODED} or {MULTIPART}; this body is {shorten(content_type)}")
@@ -126,7 +142,7 @@ def _read_boundary(parameters: Mapping[str, str]) -> bytes:
     return boundary.encode("ascii")
 
 
-def _read_multipart(body: bytes, boundary: bytes, max_fields: int, max_field_bytes: int) -> Form:
+def _read_multipart(body: bytes | SpooledBytes, boundary: bytes, max_fields: int, max_field_bytes: int) -> Form:
     """RFC 7578. What RFC 2046 lets stand around the parts (a preamble, an epilogue, blanks) nobody sends: refused."""
     delimiter = b"\r\n--" + boundary
     fields: list[tuple[str, str]] = []
@@ -160,7 +176,7 @@ def _read_multipart(body: bytes, boundary: bytes, max_fields: int, max_field_byt
 
 
 def _read_part(
-    body: bytes,
+    body: bytes | SpooledBytes,
     start: int,
     head_end: int,
     end: int,
@@ -174,14 +190,15 @@ def _read_part(
         # RFC 7578 §4.7: not to be used. Passing on what somebody encoded would be worse than saying so.
         raise ValueError("malformed form: a part has a Content-Transfer-Encoding")
     content_type = lines.get("content-type", "text/plain")
-    content = slice(head_end + 4, end)
+    start = head_end + 4
     if filename is None:
-        if end - content.start > max_field_bytes:
+        if end - start > max_field_bytes:
             raise _too_long(max_field_bytes)
         charset = read_parameters(content_type)[1].get("charset", "utf-8")
-        fields.append((name, _read_text(body[content], charset)))
-    elif filename or content.start < end:  # else it is a file field in which nothing was chosen
-        files.append((name, Upload(filename, content_type, headers, body[content])))
+        fields.append((name, _read_text(body[start:end], charset)))
+    elif filename or start < end:  # else it is a file field in which nothing was chosen
+        content = body[start:end] if isinstance(body, bytes) else body.cut(start, end)
+        files.append((name, Upload(filename, content_type, headers, content)))
 
 
 def _read_head(head: bytes) -> tuple[Headers, dict[str, str]]:

@@ -1,7 +1,7 @@
 """What a callback reads: one HTTP request, or the handshake of a WebSocket.
 
-An immutable snapshot that shares nothing with the connection. Everything is worked out on first use, because most
-callbacks look at two things. Thread: any (pure).
+An immutable snapshot that shares nothing with the connection, but for a body that is still on its way. Everything is
+worked out on first use, because most callbacks look at two things. Thread: any; the body has one reader at a time.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import json
 import re
 import sys
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import parse_qsl, unquote
 
+from portico.body import Inflow, RequestStream
 from portico.forms import Form, Pairs, read_form
 from portico.headers import Headers
 from portico.parameters import decode
@@ -21,11 +22,15 @@ from portico.proxies import Forwarded, ProxiedAddress
 from portico.tls import Certificate
 
 if TYPE_CHECKING:
-    from portico._core import Address, RequestParts
+    from portico._core import Address
+    from portico.body import Source
 
 # RFC 9112 §3.2.2: a server accepts the absolute form, though only proxies should get it.
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 _CHARSET = re.compile(r";\s*charset\s*=\s*\"?([^\s\";]+)", re.IGNORECASE)
+
+Parts: TypeAlias = "tuple[int, int, str, str, str, bytes, Source, Address, bool, bytes | None]"
+"""The seam's `BodyParts`, but for a body that is not in memory: it can be read here, without the core."""
 
 MAX_FIELDS: Final = 1000
 MAX_FIELD_BYTES: Final = 1024 * 1024
@@ -36,7 +41,7 @@ class Request:
 
     __slots__ = ("__weakref__", "_headers", "_parts", "_path", "_rare", "_server")
 
-    def __init__(self, parts: RequestParts, server: Address | ProxiedAddress) -> None:
+    def __init__(self, parts: Parts, server: Address | ProxiedAddress) -> None:
         self._parts = parts
         self._server = server
         self._path: str | None = None
@@ -104,8 +109,43 @@ class Request:
 
     @property
     def body(self) -> bytes:
-        """The whole body; `b""` if there is none."""
-        return self._parts[6]
+        """The whole body; `b""` if there is none.
+
+        One over `max_body_in_memory_bytes` is in a file, and is read into memory now; `stream` reads it piece by piece.
+        With `stream_body` it is waited for. Raises: BodyError; RuntimeError if a part of it was read from `stream`, and
+        in coroutines, where it needs `load`.
+        """
+        body = self._parts[6]
+        if isinstance(body, bytes):
+            return body
+        rare = self._rare_values()
+        if rare.body is None:
+            rare.body = self._whole_stream().read() if isinstance(body, Inflow) else body[:]
+        return rare.body
+
+    async def load(self) -> None:
+        """Wait until all of a body that comes while the handler runs is here, in memory; others are.
+
+        Then `body`, `text()`, `json()` and `form()` have it, also in coroutines. Raises: BodyError; RuntimeError if a
+        part of it was read from `stream`.
+        """
+        rare = self._rare_values()
+        if isinstance(self._parts[6], Inflow) and rare.body is None:
+            rare.body = b"".join([piece async for piece in self._whole_stream()])
+
+    @property
+    def stream(self) -> RequestStream:
+        """The body as a file that is read piece by piece; see `RequestStream`. Always the same one."""
+        rare = self._rare_values()
+        if rare.stream is None:
+            rare.stream = RequestStream(self._parts[6] if rare.body is None else rare.body)
+        return rare.stream
+
+    def _whole_stream(self) -> RequestStream:
+        stream = self.stream
+        if stream.tell():
+            raise RuntimeError("a part of the body has been read from req.stream already; the rest is there")
+        return stream
 
     @property
     def client(self) -> Address:
@@ -171,12 +211,15 @@ class Request:
         """The body, parsed as what an HTML form sends: fields as text, and files.
 
         max_fields: how many fields and files there may be, together.
-        max_field_bytes: how long one field may be; a file may be as long as the body.
+        max_field_bytes: how long one field may be; a file may be as long as the body. Of a body in a file, files stay
+            there: `upload.stream` reads them piece by piece.
 
         Raises: ValueError for more than that, for another Content-Type, and for a body that isn't what it says.
         """
         content_type = self.headers.get("content-type")
-        return read_form(self.body, content_type, max_fields=max_fields, max_field_bytes=max_field_bytes)
+        body = self._parts[6]
+        source = self.body if isinstance(body, Inflow) else body
+        return read_form(source, content_type, max_fields=max_fields, max_field_bytes=max_field_bytes)
 
     @property
     def environ(self) -> dict[str, Any]:
@@ -211,13 +254,15 @@ class Request:
 class _Rare:
     """What few callbacks ask for; an idle WebSocket's handshake should not have room for it."""
 
-    __slots__ = ("cookies", "environ", "forwarded", "query")
+    __slots__ = ("body", "cookies", "environ", "forwarded", "query", "stream")
 
     def __init__(self) -> None:
         self.query: Query | None = None
         self.cookies: dict[str, str] | None = None
         self.environ: dict[str, Any] | None = None
         self.forwarded: Forwarded | None = None
+        self.body: bytes | None = None
+        self.stream: RequestStream | None = None
 
 
 class Query(Pairs[str]):
@@ -243,9 +288,7 @@ def _parse_cookies(header: str) -> dict[str, str]:
     return cookies
 
 
-class RookInput(io.BytesIO):
-    """`rook.input`: the body as a stream. `read(n)` gives bytes, `read_lines(n)` text; `rewind()` starts again."""
-
+class _Rook(io.BufferedIOBase):
     def read_lines(self, n: int = -1) -> list[str]:
         """At most `n` lines (all, if negative) as UTF-8 text, without their line ends."""
         lines: list[str] = []
@@ -257,8 +300,16 @@ class RookInput(io.BytesIO):
         return lines
 
     def rewind(self) -> None:
-        """Go back to the beginning."""
+        """Go back to the beginning. Raises: io.UnsupportedOperation for a body that comes while the handler runs."""
         self.seek(0)
+
+
+class RookInput(_Rook, io.BytesIO):
+    """`rook.input`: the body as a stream. `read(n)` gives bytes, `read_lines(n)` text; `rewind()` starts again."""
+
+
+class RookFile(_Rook, io.BufferedReader):
+    """The same for a body that is not in memory."""
 
 
 class RookErrors:
@@ -281,9 +332,17 @@ class RookErrors:
         sys.stderr.flush()
 
 
+def _build_input(request: Request) -> RookInput | RookFile:
+    source = request._parts[6]
+    if isinstance(source, bytes):
+        return RookInput(source)
+    stream = request.stream if isinstance(source, Inflow) else RequestStream(source)
+    return RookFile(cast(io.RawIOBase, stream))  # all that it asks for is readinto, seek and tell
+
+
 def _build_environ(request: Request) -> dict[str, Any]:
     server, client = request.server, request.client
-    body, errors = RookInput(request.body), RookErrors()
+    body, errors = _build_input(request), RookErrors()
     environ: dict[str, Any] = {
         "REQUEST_METHOD": request.method,
         "SCRIPT_NAME": "",

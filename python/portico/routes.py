@@ -186,7 +186,10 @@ class Route:
     For its WebSockets: `subprotocols` in the order of preference; with `requires_subprotocol` a client that offers none
     of them is refused; `deflate` allows compression; `frames` fixes what messages are, both ways; `allowed_origins` is
     in place of the server's; `slow_client` says what a message does that finds no room in the outbox. For its answers:
-    `gzip` says which are compressed. Raises: TypeError, ValueError.
+    `gzip` says which are compressed.
+
+    `stream_body`: `on_request` is called when the head is there, and reads the body while it comes. Raises: TypeError,
+    ValueError.
     """
 
     path: str = "/"
@@ -207,6 +210,7 @@ class Route:
     allowed_origins: Sequence[str] | str | None = None
     slow_client: SlowClient = "close"
     gzip: Gzip | None = None
+    stream_body: bool = False
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
@@ -218,6 +222,9 @@ class Route:
         object.__setattr__(self, "methods", _read_methods(self.methods, self.inline is not None))
         object.__setattr__(self, "subprotocols", _read_subprotocols(self.subprotocols))
         check_flag("requires_subprotocol", self.requires_subprotocol)
+        check_flag("stream_body", self.stream_body)
+        if self.stream_body and self.on_request is None:
+            raise ValueError(f"route {self.path!r} takes no requests whose body could be streamed")
         if self.requires_subprotocol and not self.subprotocols:
             raise ValueError("requires_subprotocol needs subprotocols; without one, every client would be refused")
         if self.deflate is not None and not isinstance(self.deflate, Deflate):

@@ -28,6 +28,7 @@ from portico._core import (
     SLOW_CLOSE,
     SLOW_DROP_NEW,
     SLOW_DROP_OLDEST,
+    WANTS_BODY,
     WANTS_HEAD,
     WANTS_REQUEST,
     WANTS_WEBSOCKET,
@@ -475,6 +476,7 @@ class Server:
             "mode": self._mode,
             "logs_access": self._log is not None,
             "tls": None if self._tls is None else self._tls.server_spec(),
+            "spool_directory": os.environ.get("TMPDIR") or "/tmp",
         }
         with self._mount_lock:  # what another thread changes meanwhile is neither lost nor early
             config["routes"] = _specs(self._routes)
@@ -767,6 +769,7 @@ def _spec(number: int, route: Route) -> RouteSpec:
         (WANTS_HEAD if route.on_head is not None else 0)
         | (WANTS_REQUEST if route.on_request is not None else 0)
         | (WANTS_WEBSOCKET if route.wants_websocket else 0)
+        | (WANTS_BODY if route.stream_body else 0)
     )
     websocket = _websocket_spec(route) if route.changes_websockets else None
     gzip = None if route.gzip is None else _gzip_spec(route.gzip)

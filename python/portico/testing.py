@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from portico._core import (
+    ARRIVED,
     BODILESS,
     CLOSED,
     DRAINED,
@@ -40,7 +42,7 @@ def request_parts(
     *,
     method: str = "GET",
     headers: Sequence[tuple[str, str]] = (),
-    body: bytes = b"",
+    body: Any = b"",
     route: int = 0,
     http_version: str = "1.1",
     client: Any = ("127.0.0.1", 50000),
@@ -50,6 +52,25 @@ def request_parts(
     """The payload of HEAD and REQUEST, and most of OPEN's, as the native half builds it."""
     fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
     return (server, route, method, target, http_version, fields, body, client, is_websocket, tls)
+
+
+class FakeSpool:
+    """A body in a file, as the native half has it."""
+
+    def __init__(self, body: bytes) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self._file.write(body)
+        self._file.flush()
+        self._size = len(body)
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __del__(self) -> None:
+        self._file.close()
 
 
 def number_of(server: Server) -> int:
@@ -91,6 +112,8 @@ class FakeCore:
         self.bodies: dict[int, bytearray] = {}  # by connection: what `write` and `respond_file` sent, also in the end
         self.telling: set[int] = set()  # answers whose end is told, however it comes
         self.streaming: dict[int, int | None] = {}  # answers under way → how many bytes are left of the announced
+        self.incoming: dict[int, deque[Any]] = {}  # by body: what `receive` will say
+        self.coming: dict[int, deque[Any]] = {}  # by body: what `wait_body` will wait for
         self.held: dict[int, int] = {}  # connection → how many of its events are not finished
         self.held_bytes: dict[int, int] = {}
         self.full: set[int] = set()  # connections whose outbox is full
@@ -105,6 +128,7 @@ class FakeCore:
         self.budget: int | None = None  # how many events a batch gives before it ends early
         self.is_shut = False
         self._events: deque[tuple[int, int, Any]] = deque()
+        self._awaited: set[int] = set()  # bodies of which ARRIVED is to tell
         self._is_woken = False
         self._changed = threading.Condition()
         self._readable, self._writable = os.pipe()
@@ -137,6 +161,13 @@ class FakeCore:
         number = next(_numbers)
         self.sockets[number] = server
         return self.push(OPEN, number, (request_parts(server, target, is_websocket=True, **parts), subprotocol))
+
+    def arrive(self, number: int, body: int, *pieces: Any) -> None:
+        """More of a body that comes: bytes, `b""` at its end, or `(status, reason)` if it has no end."""
+        self.incoming.setdefault(body, deque()).extend(pieces)
+        if body in self._awaited:
+            self._awaited.discard(body)
+            self.push(ARRIVED, number)
 
     def message(self, number: int, data: str | bytes) -> None:
         self.push(MESSAGE, number, data)
@@ -341,6 +372,21 @@ class FakeCore:
         if number in self.streaming:
             del self.streaming[number]
             self._tell_end(number)
+
+    def receive(self, number: int, body: int, says_arrived: bool) -> Any:
+        self.commands.append(("receive", number, body))
+        pieces = self.incoming.get(body)
+        if not pieces:
+            if says_arrived:
+                self._awaited.add(body)
+            return None
+        return pieces[0] if pieces[0] == b"" or isinstance(pieces[0], tuple) else pieces.popleft()
+
+    def wait_body(self, number: int, body: int, timeout: float | None) -> bool:
+        """Doesn't wait: the next of `coming` is here now."""
+        self.commands.append(("wait_body", number, body, timeout))
+        self.incoming.setdefault(body, deque()).append(self.coming[body].popleft())
+        return True
 
     def proceed(self, number: int) -> bool:
         self.commands.append(("proceed", number))

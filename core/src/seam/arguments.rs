@@ -309,6 +309,7 @@ pub fn limits_of(config: &Bound<'_, PyDict>) -> PyResult<Limits> {
         head,
         message,
         max_body_bytes: item(config, "max_body_bytes")?,
+        max_body_in_memory_bytes: item(config, "max_body_in_memory_bytes")?,
         max_inbox_messages: count("max_inbox_messages")?,
         max_inbox_bytes: count("max_inbox_bytes")?,
         max_outbox_bytes: count("max_outbox_bytes")?,

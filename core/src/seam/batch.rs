@@ -2,10 +2,11 @@
 //!
 //! Thread: home, attached to the interpreter.
 
-use super::{CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED};
+use super::spool::Spool;
+use super::{ARRIVED, CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED, TROUBLE};
 use crate::access_log::{Asked, Record};
 use crate::engine::{Engine, Handled};
-use crate::mailbox::{Event, Kind, Request};
+use crate::mailbox::{Body, Event, Kind, Request};
 use crate::number::Number;
 use crate::route_table::Route;
 use pyo3::prelude::*;
@@ -189,6 +190,8 @@ fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResul
         Kind::Stopped => (STOPPED, number, py.None()).into_pyobject(py),
         Kind::Drained => (DRAINED, number, py.None()).into_pyobject(py),
         Kind::Logged(record) => (LOGGED, number, log_parts(py, &record)?).into_pyobject(py),
+        Kind::Arrived => (ARRIVED, number, py.None()).into_pyobject(py),
+        Kind::Trouble(text) => (TROUBLE, number, text).into_pyobject(py),
     }
 }
 
@@ -200,7 +203,11 @@ fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple
     };
     let client = client_of(py, request.client)?;
     let fields = PyBytes::new(py, &head.field_block());
-    let body = PyBytes::new(py, &request.body);
+    let body = match request.body {
+        Body::Memory(bytes) => PyBytes::new(py, &bytes).into_any(),
+        Body::File(spooled) => Bound::new(py, Spool(spooled))?.into_any(),
+        Body::Coming(number) => number.into_pyobject(py)?.into_any(),
+    };
     let tls = request.tls.map(|certificate| PyBytes::new(py, &certificate));
     (
         request.server,

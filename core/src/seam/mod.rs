@@ -5,12 +5,14 @@
 mod arguments;
 mod batch;
 mod certificates;
+mod spool;
 
 use crate::connection::{Connection, Turn};
 use crate::engine::Engine;
 use crate::http::Answer;
 use crate::http_compress::{Ready, compress_inline};
 use crate::http_stream::{Begun, TooMuch};
+use crate::inflow::{OVER, Taken};
 use crate::number::{self, Number};
 use crate::outgoing::Outgoing;
 use crate::reactor::Reactor;
@@ -31,12 +33,14 @@ use pyo3::exceptions::{PyImportError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::PyDict;
+use pyo3::types::{PyBytes, PyDict};
+use spool::Spool;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use wire::error::error_body;
 use wire::http_gzip::GzipPool;
 use wire::http_head::FieldError;
 use wire::ws_close::is_sendable;
@@ -51,6 +55,8 @@ const GONE: u8 = 5;
 const STOPPED: u8 = 6;
 const DRAINED: u8 = 7;
 const LOGGED: u8 = 8;
+const ARRIVED: u8 = 9;
+const TROUBLE: u8 = 10;
 
 const SENT: u8 = 0;
 const SHUT: u8 = 7;
@@ -155,6 +161,7 @@ impl Core {
             cors: cors_of(&config)?,
             is_tcp,
             logs_access: config.contains("logs_access")? && item(&config, "logs_access")?,
+            spool_directory: item(&config, "spool_directory")?,
             inflaters: InflaterPool::new(),
             gzippers: GzipPool::new(),
         };
@@ -397,18 +404,32 @@ impl Core {
     }
 
     fn wait_drained(&self, py: Python<'_>, number: Number, timeout: Option<f64>) -> PyResult<bool> {
-        let deadline = timeout.and_then(deadline_after);
-        loop {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            let slice = left.map_or(SIGNAL_CHECK, |left| left.min(SIGNAL_CHECK));
-            if let Some(is_drained) = py.detach(|| self.engine.wait_drained(number, slice)) {
-                return Ok(is_drained);
-            }
-            py.check_signals()?;
-            if left.is_some_and(|left| left.is_zero()) {
-                return Ok(false);
+        let waited = wait_in_slices(py, timeout, |slice| self.engine.wait_drained(number, slice));
+        Ok(waited?.unwrap_or(false))
+    }
+
+    fn receive<'py>(
+        &self,
+        py: Python<'py>,
+        number: Number,
+        body: Number,
+        says_arrived: bool,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let taken = self.now(py, number, |connection, turn| connection.take_inflow(body, says_arrived, turn));
+        match taken.unwrap_or(Taken::Failed(OVER)) {
+            Taken::Bytes(bytes) => Ok(Some(PyBytes::new(py, &bytes).into_any())),
+            Taken::End => Ok(Some(PyBytes::new(py, b"").into_any())),
+            Taken::Nothing => Ok(None),
+            Taken::Failed(refusal) => {
+                let line = error_body(refusal.status, refusal.reason);
+                Ok(Some((refusal.status, line.trim_end()).into_pyobject(py)?.into_any()))
             }
         }
+    }
+
+    fn wait_body(&self, py: Python<'_>, number: Number, body: Number, timeout: Option<f64>) -> PyResult<bool> {
+        let waited = wait_in_slices(py, timeout, |slice| self.engine.wait_body(number, body, slice).then_some(()));
+        Ok(waited?.is_some())
     }
 
     #[allow(clippy::needless_pass_by_value)]
@@ -492,6 +513,7 @@ impl Core {
             py.detach(|| {
                 self.engine.lease().cut_all();
                 self.end_watchman();
+                self.engine.mailbox.empty();
                 self.engine.mailbox.wake();
             });
         }
@@ -517,6 +539,7 @@ impl Core {
         if let Some(mut lease) = self.engine.try_lease() {
             lease.drop_descriptors(false);
         }
+        self.engine.mailbox.empty();
     }
 }
 
@@ -717,6 +740,26 @@ impl Core {
     }
 }
 
+/// Wait with `wait`, looking for signals in between. `None`: `timeout` seconds have passed.
+fn wait_in_slices<R: Send>(
+    py: Python<'_>,
+    timeout: Option<f64>,
+    wait: impl Fn(Duration) -> Option<R> + Sync,
+) -> PyResult<Option<R>> {
+    let deadline = timeout.and_then(deadline_after);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let slice = left.map_or(SIGNAL_CHECK, |left| left.min(SIGNAL_CHECK));
+        if let Some(found) = py.detach(|| wait(slice)) {
+            return Ok(Some(found));
+        }
+        py.check_signals()?;
+        if left.is_some_and(|left| left.is_zero()) {
+            return Ok(None);
+        }
+    }
+}
+
 impl Drop for Core {
     fn drop(&mut self) {
         // Only a core that nobody shut down; the watchman never waits for the interpreter, so this takes milliseconds.
@@ -751,6 +794,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     }
     module.add_class::<Core>()?;
     module.add_class::<Batch>()?;
+    module.add_class::<Spool>()?;
     module.add_function(wrap_pyfunction!(check_tls, module)?)?;
     module.add_function(wrap_pyfunction!(read_certificate, module)?)?;
     module.add_function(wrap_pyfunction!(write_certificate, module)?)?;
@@ -764,6 +808,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("STOPPED", STOPPED),
         ("DRAINED", DRAINED),
         ("LOGGED", LOGGED),
+        ("ARRIVED", ARRIVED),
+        ("TROUBLE", TROUBLE),
         ("BODILESS", BODILESS),
         ("SENT", SENT),
         ("SHUT", SHUT),
@@ -780,6 +826,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("WANTS_HEAD", Wants::HEAD.0),
         ("WANTS_REQUEST", Wants::REQUEST.0),
         ("WANTS_WEBSOCKET", Wants::WEBSOCKET.0),
+        ("WANTS_BODY", Wants::BODY.0),
     ] {
         module.add(name, value)?;
     }

@@ -27,7 +27,7 @@ logger = logging.getLogger("portico")
 InlineAnswers: TypeAlias = "Mapping[str, tuple[str, bytes | str] | Response]"
 
 _CALLABLES = ("call", "on_headers", "on_ws_open")
-_ROUTE_OPTIONS = {"subprotocols", "requires_subprotocol", "deflate", "slow_client", "gzip"}
+_ROUTE_OPTIONS = {"subprotocols", "requires_subprotocol", "deflate", "slow_client", "gzip", "stream_body"}
 _MEMBERS = {*_CALLABLES, "static_paths", "static_path_options"}
 _NOT_FOUND = (404, [("Content-Type", "text/plain; charset=utf-8")], b"404 Not Found\n")
 
@@ -55,6 +55,7 @@ def start_server(
     deflate: bool | Deflate = False,
     gzip: bool | Gzip = False,
     slow_client: SlowClient = "close",
+    stream_body: bool = False,
 ) -> Server:
     """Start serving `app` on `host:port` and return at once.
 
@@ -87,6 +88,7 @@ def start_server(
         holds a secret beside what a stranger chose (BREACH, see `Gzip`).
     slow_client: what a message does that doesn't fit into `max_outbox_bytes`: "close" the connection with 1013,
         "drop_new" (only this message is lost) or "drop_oldest" (it pushes out older ones).
+    stream_body: call `call(req)` when the head is there; it reads the body from `req.stream` while it comes.
 
     Raises: OSError that names the address and the reason; ValueError; TypeError.
     """
@@ -100,6 +102,7 @@ def start_server(
         gzip=gzip,
         slow_client=slow_client,
         tls=tls,
+        stream_body=stream_body,
         quiet=quiet,
         limits=limits,
         callbacks=callbacks,
@@ -134,6 +137,7 @@ def start_pipe_server(
     deflate: bool | Deflate = False,
     gzip: bool | Gzip = False,
     slow_client: SlowClient = "close",
+    stream_body: bool = False,
 ) -> Server:
     """Start serving `app` on the unix socket at `name`; otherwise as `start_server`.
 
@@ -150,6 +154,7 @@ def start_pipe_server(
         gzip=gzip,
         slow_client=slow_client,
         tls=tls,
+        stream_body=stream_body,
         quiet=quiet,
         limits=limits,
         callbacks=callbacks,
