@@ -95,3 +95,71 @@ fn work(queue: &Mutex<Receiver<DiskJob>>, answers: &Answers) {
         }
     }
 }
+
+/// For tests: a disk that answers when the test says so, and clients to talk to meanwhile.
+#[cfg(test)]
+pub mod slow {
+    use super::{Answers, Disk, DiskJob};
+    use crate::engine::Engine;
+    use parking_lot::Mutex;
+    use std::io::{ErrorKind, Read};
+    use std::net::TcpStream;
+    use std::sync::Arc;
+    use std::time::{Duration, Instant};
+
+    pub struct SlowDisk {
+        answers: Arc<Answers>,
+        jobs: Mutex<Vec<DiskJob>>,
+    }
+
+    impl Disk for SlowDisk {
+        fn submit(&self, job: DiskJob) {
+            self.jobs.lock().push(job);
+        }
+    }
+
+    impl SlowDisk {
+        pub fn is_asked(&self) -> bool {
+            !self.jobs.lock().is_empty()
+        }
+
+        pub fn answer(&self) {
+            for job in std::mem::take(&mut *self.jobs.lock()) {
+                self.answers.put(job());
+            }
+        }
+    }
+
+    pub fn with_slow_disk() -> (Engine, Arc<SlowDisk>) {
+        let mut slow = None;
+        let engine = Engine::with_disk(|answers| {
+            let disk = Arc::new(SlowDisk { answers, jobs: Mutex::default() });
+            slow = Some(Arc::clone(&disk));
+            disk
+        });
+        (engine.unwrap(), slow.unwrap())
+    }
+
+    pub fn drive_until(engine: &Engine, mut is_so: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !is_so() {
+            assert!(Instant::now() < deadline, "it never comes about");
+            engine.drive();
+        }
+    }
+
+    /// Drive until what comes back ends with `end`.
+    pub fn receive(engine: &Engine, client: &mut TcpStream, end: &str) -> String {
+        let mut text = String::new();
+        let mut buffer = [0; 4096];
+        drive_until(engine, || {
+            match client.read(&mut buffer) {
+                Ok(0) => panic!("the connection ended after {text:?}"),
+                Ok(count) => text.push_str(std::str::from_utf8(&buffer[..count]).unwrap()),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            text.ends_with(end)
+        });
+        text
+    }
+}

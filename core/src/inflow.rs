@@ -3,7 +3,7 @@
 //!
 //! Thread: whoever holds the reactor.
 
-use crate::connection::{Connection, Life, Protocol, Step, Turn};
+use crate::connection::{Connection, Protocol, Step, Turn};
 use crate::http::Phase;
 use crate::mailbox::{Body, Kind};
 use crate::number::{self, Number};
@@ -209,8 +209,8 @@ impl Connection {
 
     fn inflow(&mut self) -> Option<&mut Inflow> {
         match &mut self.protocol {
-            Protocol::Http(http) if self.life == Life::Open => http.inflow.as_deref_mut(),
-            _ => None,
+            Protocol::Http(http) => http.inflow.as_deref_mut(),
+            Protocol::WebSocket(_) => None,
         }
     }
 }

@@ -196,3 +196,121 @@ impl Connection {
         self.settings.limits.max_body_in_memory_bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::slow::{drive_until, receive, with_slow_disk};
+    use crate::engine::Engine;
+    use crate::files::Mounts;
+    use crate::listen::Listener;
+    use crate::number::Number;
+    use crate::route_table::{Inline, Route, RouteTable};
+    use crate::settings::{Settings, test_settings};
+    use std::io::{ErrorKind, Write};
+    use std::net::{SocketAddr, TcpStream};
+    use std::path::PathBuf;
+    use std::sync::OnceLock;
+
+    fn serve(engine: &Engine, settings: Settings) -> (Number, SocketAddr) {
+        let mut ping = Route::new("/ping", false, Wants::default());
+        let (body, compressed) = (Arc::from(*b"pong"), OnceLock::new());
+        ping.inline = Some(Inline { status: 200, fields: Vec::new(), body, compressed });
+        let routes = RouteTable::new(vec![Route::new("/", true, Wants::REQUEST), ping]);
+        let (listener, address) = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let site = engine.lease().add_site(listener, settings, routes, Mounts::default(), None).unwrap();
+        (site, address)
+    }
+
+    fn open(address: SocketAddr) -> TcpStream {
+        let client = TcpStream::connect(address).unwrap();
+        client.set_nonblocking(true).unwrap();
+        client
+    }
+
+    /// Send until the server reads no more, as far as one can tell; how much that was.
+    fn send_until_full(engine: &Engine, client: &mut TcpStream, most: usize) -> usize {
+        let piece = vec![b'x'; 1 << 16];
+        let (mut sent, mut quiet) = (0, 0);
+        while sent < most && quiet < 1000 {
+            match client.write(&piece[..piece.len().min(most - sent)]) {
+                Ok(count) => (sent, quiet) = (sent + count, 0),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            }
+            quiet += 1;
+            engine.drive();
+        }
+        sent
+    }
+
+    #[test]
+    fn a_disk_that_hangs_stops_its_client_and_nobody_else() {
+        const LENGTH: usize = 24 << 20;
+        let (engine, slow) = with_slow_disk();
+        let directory = tempfile::TempDir::new().unwrap();
+        let mut settings = test_settings();
+        settings.limits.max_body_bytes = LENGTH as u64;
+        settings.spool_directory = directory.path().to_owned();
+        let (_, address) = serve(&engine, settings);
+        let (mut client, mut other) = (open(address), open(address));
+        write!(client, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {LENGTH}\r\n\r\n").unwrap();
+        let mut sent = send_until_full(&engine, &mut client, LENGTH);
+        assert!(sent < LENGTH, "all of it was read");
+        assert!(slow.is_asked());
+        other.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        receive(&engine, &mut other, "pong");
+        drive_until(&engine, || {
+            slow.answer();
+            sent += send_until_full(&engine, &mut client, LENGTH - sent);
+            sent == LENGTH
+        });
+        let mut request = None;
+        drive_until(&engine, || {
+            slow.answer();
+            request = engine.take_now(9).events.pop_front();
+            request.is_some()
+        });
+        let Some(Kind::Request(request)) = request.map(|event| event.kind) else { panic!("no request") };
+        let Body::File(spooled) = request.body else { panic!("no file") };
+        assert_eq!(spooled.length, LENGTH as u64);
+    }
+
+    #[test]
+    fn a_disk_that_fails_is_answered_and_reported_once() {
+        let (engine, slow) = with_slow_disk();
+        let settings = Settings { spool_directory: PathBuf::from("/nowhere"), ..test_settings() };
+        let (site, address) = serve(&engine, settings);
+        for _ in 0..2 {
+            let mut client = open(address);
+            let body = "x".repeat(100_000);
+            write!(client, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n{body}").unwrap();
+            drive_until(&engine, || slow.is_asked());
+            slow.answer();
+            let answer = receive(&engine, &mut client, "body\n");
+            assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        }
+        let events = engine.take_now(9).events;
+        assert_eq!(events.len(), 1);
+        assert_eq!(events[0].number, site);
+        assert!(matches!(&events[0].kind, Kind::Trouble(text) if text.contains("/nowhere")));
+    }
+
+    #[test]
+    fn a_disk_that_never_answers_is_503() {
+        let (engine, slow) = with_slow_disk();
+        let mut settings = test_settings();
+        settings.limits.max_body_in_memory_bytes = 100;
+        settings.limits.answer_timeout = Some(50);
+        settings.limits.body_timeout = Some(1); // of the client, which has done its part
+        let (_, address) = serve(&engine, settings);
+        let mut client = open(address);
+        let body = "x".repeat(1000);
+        let request = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{body}");
+        client.write_all(request.as_bytes()).unwrap();
+        let answer = receive(&engine, &mut client, "answer_timeout_s\n");
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        slow.answer(); // too late, and no harm
+        engine.drive();
+        assert!(engine.take_now(9).events.is_empty());
+    }
+}

@@ -329,65 +329,18 @@ fn boundary() -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::{Answers, Disk, DiskJob};
-    use crate::engine::Engine;
+    use crate::disk::slow::{drive_until, receive, with_slow_disk};
     use crate::files::{MountOptions, Mounts, Root};
     use crate::listen::Listener;
     use crate::route_table::{Inline, Route, RouteTable, Wants};
     use crate::settings::test_settings;
-    use parking_lot::Mutex;
-    use std::io::{ErrorKind, Read, Write};
+    use std::io::Write;
     use std::net::TcpStream;
     use std::sync::OnceLock;
-    use std::time::{Duration, Instant};
-
-    /// A disk that answers when the test says so.
-    struct SlowDisk {
-        answers: Arc<Answers>,
-        jobs: Mutex<Vec<DiskJob>>,
-    }
-
-    impl Disk for SlowDisk {
-        fn submit(&self, job: DiskJob) {
-            self.jobs.lock().push(job);
-        }
-    }
-
-    impl SlowDisk {
-        fn answer(&self) {
-            for job in std::mem::take(&mut *self.jobs.lock()) {
-                self.answers.put(job());
-            }
-        }
-    }
-
-    /// Drive until what comes back ends with `end`.
-    fn receive(engine: &Engine, client: &mut TcpStream, end: &str) -> String {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let mut text = String::new();
-        let mut buffer = [0; 4096];
-        while !text.ends_with(end) {
-            assert!(Instant::now() < deadline, "only {text:?} came");
-            engine.drive();
-            match client.read(&mut buffer) {
-                Ok(0) => panic!("the connection ended after {text:?}"),
-                Ok(count) => text.push_str(std::str::from_utf8(&buffer[..count]).unwrap()),
-                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
-            }
-        }
-        text
-    }
 
     #[test]
     fn a_disk_that_hangs_keeps_nobody_else_waiting() {
-        let mut slow = None;
-        let engine = Engine::with_disk(|answers| {
-            let disk = Arc::new(SlowDisk { answers, jobs: Mutex::default() });
-            slow = Some(Arc::clone(&disk));
-            disk
-        })
-        .unwrap();
-        let slow = slow.unwrap();
+        let (engine, slow) = with_slow_disk();
         let directory = tempfile::TempDir::new().unwrap();
         std::fs::write(directory.path().join("a.txt"), "a").unwrap();
         let options = MountOptions { listing: true, ..MountOptions::default() }; // a listing always needs the disk
@@ -406,11 +359,7 @@ mod tests {
         let (mut waiting, mut other) = (open(), open());
         let list = b"GET /list/ HTTP/1.1\r\nHost: localhost\r\n\r\nGET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n";
         waiting.write_all(list).unwrap();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while slow.jobs.lock().is_empty() {
-            assert!(Instant::now() < deadline, "the disk is not asked");
-            engine.drive();
-        }
+        drive_until(&engine, || slow.is_asked());
         for _ in 0..100 {
             other.write_all(b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
             assert!(receive(&engine, &mut other, "pong").starts_with("HTTP/1.1 200 OK\r\n"));

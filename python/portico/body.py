@@ -37,12 +37,13 @@ class BodyError(Exception):
 class Inflow:
     """A body that comes while its handler runs, and waits for it. `receive` and `receive_soon` are for one reader."""
 
-    __slots__ = ("__weakref__", "_core", "_is_over", "_key", "_waiter")
+    __slots__ = ("__weakref__", "_core", "_is_blocking", "_is_over", "_key", "_waiter")
 
     def __init__(self, core: Core, number: int, body: int) -> None:
         self._core = core
         self._key = (number, body)
         self._is_over = False
+        self._is_blocking = False  # some thread waits
         self._waiter: asyncio.Future[None] | None = None
 
     def receive(self) -> bytes:
@@ -55,9 +56,13 @@ class Inflow:
                 "this would block the event loop until the client has sent more; in coroutines use "
                 "`async for piece in req.stream`, or `await req.load()` before the whole body is asked for"
             )
-        while (piece := self._take(False)) is None:
-            self._core.wait_body(*self._key, None)
-        return piece
+        self._is_blocking = True
+        try:
+            while (piece := self._take(False)) is None:
+                self._core.wait_body(*self._key, None)
+            return piece
+        finally:
+            self._is_blocking = False
 
     async def receive_soon(self) -> bytes:
         """As `receive`, for coroutines. Raises: BodyError; RuntimeError if another task waits already."""
@@ -75,11 +80,11 @@ class Inflow:
                 self._waiter = None
 
     def arrived(self) -> bool:
-        """Let the coroutine that waits look again; False if none does."""
+        """Let the coroutine that waits look again; False if nobody waits, in another thread either."""
         waiter = self._waiter
         if waiter is not None:
             settle(waiter, None)
-        return waiter is not None
+        return waiter is not None or self._is_blocking
 
     def _take(self, says_arrived: bool) -> bytes | None:
         if self._is_over:
