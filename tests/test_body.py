@@ -21,7 +21,7 @@ from portico.home import Home, current_home
 from portico.routes import Route
 from portico.testing import FakeCore, FakeSpool, request_parts
 
-LEFT = (400, "The client left before the end of the request body")
+LEFT = (400, "400 Bad Request: the client left before the end of the request body")
 TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 BODY = 7  # the number of a body that comes
 
@@ -300,7 +300,7 @@ def test_another_thread_reads_without_a_loop(core: FakeCore, home: Home, serve: 
 # The end before the end
 
 
-@pytest.mark.parametrize("failure", [LEFT, (413, "too much"), (408, "too slow")])
+@pytest.mark.parametrize("failure", [LEFT, (413, "413 Content Too Large"), (408, "408 Request Timeout")])
 @pytest.mark.parametrize("kind", ["plain", "coroutine", "load"])
 def test_a_body_without_an_end_raises_and_is_the_answer(
     core: FakeCore, home: Home, serve: Any, failure: tuple[int, str], kind: str, caplog: pytest.LogCaptureFixture
@@ -332,7 +332,7 @@ def test_a_body_without_an_end_raises_and_is_the_answer(
     number = core.request(SITE, body=BODY)
     run(home, lambda: bool(answers(core)))
     assert seen == [failure]
-    assert core.said("respond") == [(number, failure[0], None, TEXT, f"{failure[0]} {failure[1]}\n")]
+    assert core.said("respond") == [(number, failure[0], None, TEXT, f"{failure[1]}\n")]
     assert not [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")]
 
 

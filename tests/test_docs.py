@@ -1,6 +1,7 @@
 """The pages in docs/ say what the code says, and their examples run."""
 
 import asyncio
+import hashlib
 import inspect
 import json
 import logging
@@ -198,7 +199,24 @@ def test_table_of_handlers_is_complete() -> None:
     assert sorted(written) == sorted(name for name in portico.__all__ if name.split("_")[0] == "handler")
 
 
-@pytest.mark.parametrize(("page", "example"), examples("requests"))
+@pytest.mark.parametrize(("page", "example"), [one for one in examples("requests") if "req.stream" in one.values[1]])
+def test_example_reads_a_body(core: FakeCore, page: str, example: str) -> None:
+    names: dict[str, portico.Server] = {}
+    exec(compile(example, "docs", "exec"), names)
+    body: bytes | int = b"a body"
+    if "stream_body=True" in example:
+        body = 7
+        core.arrive(0, body, b"a ", b"body", b"")
+    core.request(number_of(names["server"]), method="POST", body=body)
+    for _ in range(3):  # a coroutine takes its steps between the batches
+        portico.service(0)
+    answers = [answer[1:5:3] for answer in core.said("respond")]
+    assert answers in ([(200, hashlib.sha256(b"a body").hexdigest())], [(200, "6 bytes\n")])
+
+
+@pytest.mark.parametrize(
+    ("page", "example"), [one for one in examples("requests") if "req.stream" not in one.values[1]]
+)
 def test_example_reads_a_request(core: FakeCore, page: str, example: str) -> None:
     names: dict[str, portico.Server] = {}
     exec(compile(example, "docs", "exec"), names)

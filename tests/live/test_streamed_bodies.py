@@ -322,7 +322,7 @@ def test_limits_end_it(live: Live, reader: str, rest: bytes, status: int) -> Non
         while not isinstance(seen, tuple) or seen[0] == "called":
             seen = live.app.next()
         assert seen[:2] == ("BodyError", status)
-        assert f"{status} {seen[2]}\n".encode() == reply.body
+        assert f"{seen[2]}\n".encode() == reply.body
 
 
 def test_an_announced_length_over_the_limit_never_gets_there(live: Live) -> None:
@@ -341,7 +341,8 @@ def test_stopping_the_server_ends_it(live: Live, reader: str) -> None:
         live.server.stop()
         name, status, text = live.app.next()
         if name == "BodyError":
-            assert (status, "server stopped" in text) == (503, True)
+            # A thread that looks up late finds the whole connection gone.
+            assert (status, "server stopped" in text) == (503, True) or (status, reader) == (400, "executor")
         else:  # the home ends with its server, and cancels what it has
             assert (name, reader) == ("CancelledError", "coroutine")
 
