@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -153,14 +154,13 @@ def test_files_are_closed_when_their_requests_are_gone(files: Callable[[], int],
 
 def test_a_client_that_leaves_takes_its_file_with_it(files: Callable[[], int], serve: Serve) -> None:
     live = serve(call, limits=LIMITS)
-    clients = [live.connect() for _ in range(5)]
-    for client in clients:
-        client.send(post(bytes(1_000_000))[:700_000])
-    wait_until(lambda: files() == 5)
-    for client in clients[:3]:
-        client.socket.close()
-    for client in clients[3:]:
-        client.reset()
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(live.connect()) for _ in range(5)]
+        for client in clients:
+            client.send(post(bytes(1_000_000))[:700_000])
+        wait_until(lambda: files() == 5)
+        for client in clients[3:]:
+            client.reset()
     wait_until(lambda: files() == 0)
 
 
@@ -176,21 +176,28 @@ def test_a_request_that_nobody_takes_is_closed_with_its_home(files: Callable[[],
 FORKS = """
 def files():
     names = [f"/proc/self/fd/{name}" for name in os.listdir("/proc/self/fd")]
-    return sum(os.path.lexists(name) and sys.argv[1] in os.readlink(name) for name in names)
+    return [os.stat(name).st_size for name in names if os.path.lexists(name) and sys.argv[1] in os.readlink(name)]
+
+def wait_until(is_so):
+    until = time.monotonic() + 5
+    while not is_so() and time.monotonic() < until:
+        time.sleep(0.001)
 
 def call(req):
     if req.method == "POST":
         return "later"
-    until = time.monotonic() + 5
-    while files() < 2 and time.monotonic() < until:
-        time.sleep(0.001)  # the watchman keeps what comes meanwhile: half a body, and a whole one in the mailbox
-    say("before", files())
+    # The watchman keeps what comes meanwhile: first half a body, then a whole one, which waits in the mailbox.
+    core = portico.home.current_home().core
+    wait_until(lambda: max(files(), default=0) > 200_000)
+    say("half")
+    wait_until(core.oldest_s)
+    say("before", len(files()))
     pid = os.fork()
     if pid == 0:
-        say("child", files())
+        say("child", len(files()))
         os._exit(0)
     os.waitpid(pid, 0)
-    say("parent", files())
+    say("parent", len(files()))
     return "done"
 
 live(call, "service", limits=portico.Limits(max_body_in_memory_bytes=1000))
@@ -203,7 +210,8 @@ def test_a_fork_keeps_no_file_open(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         address = program.address()
         with Client(address) as half, Client(address) as whole, Client(address) as client:
             client.send(request("GET", "/"))
-            half.send(post(bytes(900_000))[:500_000])
+            half.send(post(bytes(900_000))[:400_000])
+            assert program.line() == "half"
             whole.send(post(bytes(5000)))
             assert [program.line() for _ in range(3)] == ["before 2", "child 0", "parent 2"]
             assert client.receive_reply().body == b"done"
