@@ -28,13 +28,14 @@ pub trait Disk: Send + Sync {
 
 /// Answers on their way to the reactor, which has `signal` among what it waits for.
 pub struct Answers {
-    finished: Mutex<Vec<Finish>>,
+    /// `None`: nobody will take them any more.
+    finished: Mutex<Option<Vec<Finish>>>,
     signal: Signal,
 }
 
 impl Answers {
     pub fn new() -> io::Result<Answers> {
-        Ok(Answers { finished: Mutex::default(), signal: Signal::new()? })
+        Ok(Answers { finished: Mutex::new(Some(Vec::new())), signal: Signal::new()? })
     }
 
     pub fn descriptor(&self) -> BorrowedFd<'_> {
@@ -42,13 +43,23 @@ impl Answers {
     }
 
     pub fn put(&self, finish: Finish) {
-        self.finished.lock().push(finish);
-        self.signal.set();
+        if let Some(finished) = &mut *self.finished.lock() {
+            finished.push(finish);
+            self.signal.set();
+        }
     }
 
     pub fn take(&self) -> Vec<Finish> {
         self.signal.clear();
-        std::mem::take(&mut *self.finished.lock())
+        self.finished.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The reactor has ended: what answers bring (open files) must not wait for it. `is_owner` false: in a forked child,
+    /// where the thread that has the lock may not exist.
+    pub fn end(&self, is_owner: bool) {
+        let finished = if is_owner { Some(self.finished.lock()) } else { self.finished.try_lock() };
+        let waiting = finished.and_then(|mut finished| finished.take());
+        drop(waiting);
     }
 }
 

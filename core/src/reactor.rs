@@ -785,6 +785,7 @@ impl Reactor {
                 connection.stream().cut();
             }
         }
+        self.answers.end(is_owner);
         self.connections.clear();
         self.sites.clear();
         self.runnable.clear();
