@@ -576,8 +576,10 @@ impl Connection {
         }
         if is_cut && !self.is_over() {
             self.flush(turn);
+            if !self.outbox.is_empty() {
+                self.stream.give_up_sending(); // what is cut must not end as if it were whole
+            }
             self.outbox.clear();
-            self.stream.give_up_sending();
             if self.life != Life::Dead {
                 self.life = Life::Finishing;
             }

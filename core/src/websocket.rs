@@ -356,6 +356,9 @@ impl Connection {
     /// The connection was lost (1006, RFC 6455 §7.1.5).
     pub fn end_websocket(&mut self, turn: &mut Turn) {
         self.stage_closed(ABNORMAL, "", turn);
+        if self.stream().is_tls() {
+            self.stream_mut().finish(); // whoever closed cleanly below is answered so (RFC 8446 §6.1); frames say what is whole
+        }
         self.life = Life::Dead;
     }
 

@@ -18,6 +18,7 @@ from .tls_client import TlsAddress
 from .wire_client import DEADLINE_S, Address, Client, Reply, WebSocketClient, request
 
 Serve = Callable[..., "Live"]
+TLS = portico.tls_config(server=portico.write_cert("localhost").server)
 
 
 class Recorder:
@@ -133,13 +134,24 @@ def end(server: Server) -> None:
     server.wait_closed()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "transport" in metafunc.fixturenames and metafunc.definition.get_closest_marker("over_tls"):
+        metafunc.parametrize("transport", ["tcp", "tls"], indirect=True)
+
+
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def transport(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """What `serve` and `recorder` speak; tests that are marked `over_tls` run twice."""
+    return {"tls": TLS} if getattr(request, "param", "tcp") == "tls" else {}
+
+
+@pytest.fixture
+def serve(transport: dict[str, Any]) -> Iterator[Serve]:
     """Start a server for one test: `serve(app, callbacks="thread", **options)`."""
     started: list[Server] = []
 
     def serve_one(app: Any, **options: Any) -> Live:
-        live = start(app, **options)
+        live = start(app, **{**transport, **options})
         started.append(live.server)
         return live
 
@@ -155,11 +167,19 @@ def shared_recorder() -> Iterator[Live]:
     end(live.server)
 
 
+@pytest.fixture(scope="package")
+def shared_secure_recorder() -> Iterator[Live]:
+    live = start(Recorder(), tls=TLS)
+    yield live
+    end(live.server)
+
+
 @pytest.fixture
-def recorder(shared_recorder: Live) -> Live:
+def recorder(transport: dict[str, Any], request: pytest.FixtureRequest) -> Live:
     """A server shared by all tests; the calls begin with this one's."""
-    shared_recorder.settle()
-    return shared_recorder
+    shared: Live = request.getfixturevalue("shared_secure_recorder" if transport else "shared_recorder")
+    shared.settle()
+    return shared
 
 
 @pytest.fixture(scope="package")

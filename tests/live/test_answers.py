@@ -10,6 +10,8 @@ import pytest
 
 import portico
 
+pytestmark = pytest.mark.over_tls
+
 
 @pytest.fixture(scope="module")
 def answers() -> Iterator[tuple[portico.Server, dict[str, object]]]:

@@ -22,6 +22,8 @@ from portico.request import Request
 from .conftest import Live, Serve, end, start
 from .wire_client import DEADLINE_S, Client, Reply, request
 
+pytestmark = pytest.mark.over_tls
+
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 EVENTS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
 TAKES = "Accept-Encoding: gzip"

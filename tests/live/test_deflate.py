@@ -37,6 +37,8 @@ from .wire_client import (
     handshake,
 )
 
+pytestmark = pytest.mark.over_tls
+
 FIELD = "Sec-WebSocket-Extensions"
 PLAIN = "permessage-deflate"
 NO_TAKEOVER = f"{PLAIN}; server_no_context_takeover; client_no_context_takeover"

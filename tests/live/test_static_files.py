@@ -1169,6 +1169,7 @@ def test_changes_under_load(serve: Serve, tmp_path: Path) -> None:
 # Order
 
 
+@pytest.mark.over_tls
 def test_pipelined_answers_of_every_kind_keep_their_order(serve: Serve, www: Path) -> None:
     async def call(req: Request) -> dict[str, Any]:
         await asyncio.sleep(0)

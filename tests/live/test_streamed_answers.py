@@ -44,6 +44,7 @@ both_kinds = pytest.mark.parametrize("pieces", [sync_pieces, async_pieces])
 
 @both_kinds
 @pytest.mark.parametrize("home", ["thread", "service"])
+@pytest.mark.over_tls
 def test_pieces_arrive_as_chunks(serve: Serve, pieces: Callable[[int], Any], home: str) -> None:
     live = serve(lambda req: Response(200, {"X-Kind": "stream"}, pieces(50)), callbacks=home)
     with live.connect() as client:

@@ -230,6 +230,7 @@ def test_frames_behind_the_handshake_are_delivered_in_order(serve: Serve, has_gu
     assert calls == [("open", "/early"), *(("text", str(index)) for index in range(5)), ("close", (1000, ""))]
 
 
+@pytest.mark.over_tls
 def test_whole_conversation_in_one_segment(recorder: Live) -> None:
     with recorder.open("/", then=frame(TEXT, b"a") + frame(PING, b"p") + frame(CLOSE, close_payload(1000))) as ws:
         frames = [ws.receive_frame() for _ in range(3)]
@@ -249,6 +250,7 @@ SIZES = [0, 1, 125, 126, 65535, 65536, 1 << 20]
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.over_tls
 def test_messages_come_back_as_they_were(recorder: Live, size: int) -> None:
     data = os.urandom(size)
     text = ("é" * (size // 2) + "x" * (size % 2)).encode()
@@ -283,6 +285,7 @@ def test_character_cut_by_fragments_is_whole_again(recorder: Live) -> None:
         ws.close()
 
 
+@pytest.mark.over_tls
 def test_frames_byte_by_byte(recorder: Live) -> None:
     with recorder.open() as ws:
         long = os.urandom(200)
@@ -458,6 +461,7 @@ def test_close_without_a_code_is_told_at_once(recorder: Live) -> None:
 @pytest.mark.parametrize(
     ("code", "reason"), [(1000, ""), (1001, "leaving"), (4001, "bye"), (3000, "x" * 123), (1011, "ä")]
 )
+@pytest.mark.over_tls
 def test_close_of_the_client_reaches_python(recorder: Live, code: int, reason: str) -> None:
     with recorder.open("/closing") as ws:
         assert ws.close(code, reason)[0] == code
@@ -505,6 +509,7 @@ def test_nothing_is_delivered_after_the_clients_close(recorder: Live) -> None:
 
 
 @pytest.mark.parametrize("how", ["reset", "end"])
+@pytest.mark.over_tls
 def test_lost_connection_is_told_once(recorder: Live, how: str) -> None:
     with recorder.open("/lost") as ws:
         ws.send_text("last words")
@@ -521,6 +526,7 @@ def test_lost_connection_is_told_once(recorder: Live, how: str) -> None:
     assert ("close", (1006, "")) not in recorder.app.drain()
 
 
+@pytest.mark.over_tls
 def test_messages_before_a_loss_are_delivered(recorder: Live) -> None:
     with recorder.open("/lost") as ws:
         ws.send_text("a", "b", "c")
@@ -530,6 +536,7 @@ def test_messages_before_a_loss_are_delivered(recorder: Live) -> None:
     assert calls == [("open", "/lost"), ("text", "a"), ("text", "b"), ("text", "c"), ("close", (1006, ""))]
 
 
+@pytest.mark.over_tls
 def test_half_a_message_is_not_delivered(recorder: Live) -> None:
     with recorder.open("/half") as ws:
         ws.send(frame(TEXT, b"never whole")[:-6])
@@ -550,6 +557,7 @@ def test_silent_peer_is_not_waited_for(serve: Serve) -> None:
     assert app.recorder.drain() == []
 
 
+@pytest.mark.over_tls
 def test_answer_to_a_close_waits_for_callbacks(serve: Serve) -> None:
     app = Recorder()
     live = serve(app, callbacks="service")
@@ -576,6 +584,7 @@ def test_answer_to_a_close_does_not_wait_for_ever(serve: Serve) -> None:
 # Pings
 
 
+@pytest.mark.over_tls
 def test_pings_are_answered_while_python_is_busy(serve: Serve) -> None:
     live = serve(Recorder(), callbacks="service")  # nobody services
     with live.open() as ws:
@@ -751,6 +760,7 @@ def test_callback_that_raises_closes_its_connection(serve: Serve, caplog: pytest
     assert "secret" in caplog.text and f"on_{where} raised" in caplog.text
 
 
+@pytest.mark.over_tls
 def test_broadcast_reaches_all_that_live(serve: Serve) -> None:
     app = Sockets()
     live = serve(app)
@@ -792,6 +802,7 @@ def test_full_inbox_stops_the_reading(serve: Serve) -> None:
     assert [kind for kind, _ in seen] == ["open", *["binary"] * whole, "close"]
 
 
+@pytest.mark.over_tls
 def test_full_inbox_keeps_the_order(serve: Serve) -> None:
     app = Recorder()
     live = serve(app, callbacks="service", limits=portico.Limits(max_inbox_messages=4))
@@ -805,6 +816,7 @@ def test_full_inbox_keeps_the_order(serve: Serve) -> None:
     assert seen == [("open", "/"), *(("text", text) for text in texts), ("close", (4000, "done"))]
 
 
+@pytest.mark.over_tls
 def test_full_inbox_of_one_does_not_stop_others(serve: Serve) -> None:
     entered, gate = threading.Event(), threading.Event()
 
@@ -832,6 +844,7 @@ def test_full_inbox_of_one_does_not_stop_others(serve: Serve) -> None:
         assert slow.close() == (1000, "")
 
 
+@pytest.mark.over_tls
 def test_full_outbox_refuses_and_closes(serve: Serve) -> None:
     app = Sockets()
     live = serve(app, limits=portico.Limits(max_outbox_bytes=100_000))
