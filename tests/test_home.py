@@ -498,7 +498,7 @@ def test_conflicting_pumps_are_refused(core: FakeCore) -> None:
     with pytest.raises(RuntimeError, match="needs an asyncio loop"):
         start(callbacks="loop")
     with pytest.raises(ValueError, match="must be one of"):
-        start(callbacks="prompt")
+        start(callbacks="idle")
 
     async def main() -> None:
         server = start(callbacks="loop")

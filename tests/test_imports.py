@@ -26,7 +26,12 @@ PUMPS = {
     "portico.pumps.blocking",
     "portico.pumps.descriptor",
     "portico.pumps.event_loop",
+    "portico.pumps.guests",
+    "portico.pumps.input_hook",
+    "portico.pumps.ipython_prompt",
+    "portico.pumps.line_editor",
     "portico.pumps.private_loop",
+    "portico.pumps.prompt",
 }
 SERVER = VALUES | {"portico.access_log", "portico.websocket", "portico.home", "portico.server"}
 ALLOWED = {

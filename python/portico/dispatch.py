@@ -108,7 +108,7 @@ class Dispatcher:
         self.was_late = True
         logger.warning(
             "events have waited %.1f s for their callbacks. These run when the thread that started the server is idle "
-            "in a running asyncio loop, or inside portico.service(), server.serve() or run_server(); "
+            "in a running asyncio loop or at the prompt, or inside portico.service(), server.serve() or run_server(); "
             "callbacks='thread' runs them on a thread of their own",
             waited_s,
         )

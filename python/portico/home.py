@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, ge
 
 from portico.dispatch import Dispatcher, Future, Job
 from portico.lateness import LateWatch
-from portico.pumps import blocking
+from portico.pumps import blocking, prompt
 from portico.pumps.descriptor import Descriptor
 from portico.pumps.event_loop import EventLoopPump, as_future, running_loop
 from portico.pumps.private_loop import PrivateLoop
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-Callbacks: TypeAlias = Literal["auto", "loop", "service", "thread"]
+Callbacks: TypeAlias = Literal["auto", "loop", "prompt", "service", "thread"]
 
 MAX_EVENTS = 256
 EXIT_S = 1.0
@@ -65,6 +65,7 @@ class Home:
         self.is_busy = False  # a callback, or the private loop, is running
         self._choice: Callbacks = "auto"
         self._pump: EventLoopPump | None = None
+        self._prompt: prompt.PromptPump | None = None  # runs callbacks whenever no loop does
         self._private = PrivateLoop()
         self._descriptor: Descriptor | None = None  # made when somebody else's loop watches this home
         self._deferred: deque[Job] = deque()
@@ -101,10 +102,19 @@ class Home:
             return
         if callbacks == "loop" and running_loop() is None:
             raise RuntimeError("callbacks='loop' needs an asyncio loop that runs in this thread; none does")
-        current = "loop" if self._pump is not None and not self._pump.loop.is_closed() else self._choice
+        if callbacks == "prompt" and (reason := prompt.refusal()) is not None:
+            raise RuntimeError(f"callbacks='prompt' needs an interactive prompt on a terminal, but {reason}")
+        current = self._current_choice()
+        if self._prompt is not None and callbacks == "loop":
+            return  # while the loop runs, it serves everybody; then the prompt does again
         if self.residents and current not in ("auto", callbacks):
             raise ValueError(f"callbacks={callbacks!r}: this thread's servers already use {current!r}")
         self._choice = callbacks
+
+    def _current_choice(self) -> Callbacks:
+        if self._prompt is not None:
+            return "prompt"
+        return "loop" if self._pump is not None and not self._pump.loop.is_closed() else self._choice
 
     def touch(self) -> None:
         """Let the loop that runs in this thread, if any, serve this Home from now on. Any thread; elsewhere a no-op."""
@@ -332,6 +342,8 @@ class Home:
             _late_watch.watch(self.core, self.dispatcher.warn_late)
         if self._pump is not None and self._pump.loop is running_loop():
             self._pump.renew()
+        if self._prompt is None and (self._choice == "prompt" or (self._choice == "auto" and _is_at_prompt())):
+            self._prompt = prompt.open_prompt(self)
 
     def move_out(self, number: int) -> None:
         """A server's last connection has ended."""
@@ -339,6 +351,7 @@ class Home:
         if self.residents:
             return
         self._forget_lateness()
+        self._leave_prompt()
         if self._pump is not None:
             self._pump.close()
             self._pump = None
@@ -346,6 +359,11 @@ class Home:
             self._choice = "auto"
             if not self._private.is_pending:
                 self._close_private()
+
+    def _leave_prompt(self) -> None:
+        pump, self._prompt = self._prompt, None
+        if pump is not None:
+            pump.close()
 
     def perform(self, job: Callable[[], T]) -> T:
         """Run `job` on the home thread and return its result. Any thread."""
@@ -375,6 +393,7 @@ class Home:
             return
         self.is_alive = False
         self._forget_lateness()
+        self._leave_prompt()
         if self._pump is not None:
             self._pump.close()
         if self.thread is threading.current_thread() and running_loop() is None:
@@ -397,6 +416,9 @@ class Home:
         self.is_alive = False
         self.is_busy = False
         self._is_watched = False
+        if self._prompt is not None:
+            self._prompt.abandon()
+            self._prompt = None
         # Loops share their epoll with the parent: closing one here would unregister the parent's descriptors there.
         _leaked.append(self._private)
         self._private = PrivateLoop()
@@ -450,6 +472,10 @@ class ThreadHome(Home):
             # The dispatcher and this home hold each other; the core's descriptors should not wait for the collector.
             self.dispatcher.close()
             del self.dispatcher
+
+
+def _is_at_prompt() -> bool:
+    return prompt.refusal() is None and prompt.is_interactive()
 
 
 # Finding homes

@@ -1,0 +1,79 @@
+"""Tk's windows at the prompt where callbacks run: they go on, and Tk's hook is what it was. On a virtual display."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .prompt_programs import Prompt
+
+TK = """
+import tkinter
+events = []
+def open_window():
+    global root
+    root = tkinter.Tk()
+    later("opened")
+def later(event):
+    root.after(10, lambda: (events.append(event), tell()) and None)
+def close_window():
+    import gc
+    global root
+    root.destroy()
+    root = None
+    gc.collect()
+"""
+
+
+@pytest.fixture(scope="module")
+def display() -> Iterator[str]:
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no Xvfb: apt install xvfb")
+    reader, writer = os.pipe()
+    server = subprocess.Popen(["Xvfb", "-displayfd", str(writer)], pass_fds=[writer], stderr=subprocess.DEVNULL)
+    os.close(writer)
+    with open(reader) as lines:
+        yield ":" + lines.readline().strip()
+    server.terminate()
+    server.wait(10)
+
+
+def test_window_that_was_there_before_goes_on(tmp_path: Path, display: str) -> None:
+    with Prompt(tmp_path, TK + "open_window()", environment={"DISPLAY": display}) as prompt:
+        prompt.wait_for_tell()
+        prompt.run("before = hook()")
+        prompt.run("start()")
+        for _ in range(2):
+            assert prompt.ask().body == b"MainThread"
+            prompt.run("later('again')")
+            prompt.wait_for_tell()
+        prompt.run("server.stop()")
+        assert prompt.run("before == hook() != 0") == ["True"]
+        prompt.run("later('after')")
+        prompt.wait_for_tell()
+
+
+def test_window_that_opens_under_our_hook_goes_on_without_it(tmp_path: Path, display: str) -> None:
+    with Prompt(tmp_path, TK + "start()", environment={"DISPLAY": display}) as prompt:
+        prompt.run("open_window()")
+        prompt.wait_for_tell()
+        assert prompt.ask().body == b"MainThread"
+        prompt.run("server.stop()")
+        assert prompt.run("hook() != 0") == ["True"]  # Tk's own, which it could not install when the window was opened
+        prompt.run("later('after')")
+        prompt.wait_for_tell()
+        prompt.run("close_window()")
+        assert prompt.run("hook()") == ["0"]
+
+
+def test_exit_with_a_window_is_quiet(tmp_path: Path, display: str) -> None:
+    with Prompt(tmp_path, TK + "start(); open_window()", environment={"DISPLAY": display}) as prompt:
+        prompt.wait_for_tell()
+        prompt.enter("exit()")
+        assert prompt.end() == 0
+        assert "Traceback (most recent call last):" not in prompt.lines()
