@@ -75,6 +75,7 @@ bench: setup ## measure throughput and the latency under a held interpreter
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/send_latency.py
 	$(BIN)/python bench/memory.py
+	$(BIN)/python bench/uploads.py
 	$(BIN)/python bench/stalled.py
 
 fuzz: ## feed every parser random bytes, 20 seconds each (FUZZ_S=600 for longer)
