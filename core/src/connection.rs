@@ -29,6 +29,9 @@ pub const READ_PER_TURN_BYTES: usize = 64 * 1024 + wire::ws_frame::MAX_HEADER_BY
 pub const CHOKED_BYTES: usize = 64 * 1024;
 /// In the middle of a long message: each read lets its sender go on, and waking it costs as much as many copies.
 pub const READ_MOST_BYTES: usize = 256 * 1024;
+/// A client that takes an answer counts as going on when it took this much within write_timeout_s, so that a little now
+/// and then does not keep a connection and what waits for it.
+const READ_PROGRESS_BYTES: i64 = 4 * 1024;
 /// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
 /// and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Millis = 2_000;
@@ -560,7 +563,11 @@ impl Connection {
     /// its time begins again.
     fn is_read_slowly(&mut self, turn: &Turn) -> bool {
         let acknowledged = self.acknowledged();
-        let is_so = acknowledged > self.acknowledged_then;
+        let least = match self.protocol {
+            Protocol::Http(_) => READ_PROGRESS_BYTES,
+            Protocol::WebSocket(_) => 1, // however slow: it is also asked for pongs
+        };
+        let is_so = acknowledged - self.acknowledged_then >= least;
         if is_so {
             self.blocked_since = Some(turn.now);
             self.acknowledged_then = acknowledged;
