@@ -71,6 +71,7 @@ bench: setup ## measure throughput and the latency under a held interpreter
 	$(BIN)/python bench/run.py
 	$(BIN)/python bench/tls.py
 	$(BIN)/python bench/held.py
+	$(BIN)/python bench/held_rate.py
 	$(BIN)/python bench/homes/measure.py
 	$(BIN)/python bench/idle.py
 	$(BIN)/python bench/send_latency.py

@@ -1,5 +1,5 @@
-//! `portico-load PORT echo|broadcast|http|handshake CONNECTIONS IN_FLIGHT BYTES SECONDS PATH [tls]`: one thread, every byte
-//! checked; `handshake` has a thread for each connection, and nothing but connects.
+//! `portico-load PORT echo|broadcast|http|connect|handshake CONNECTIONS IN_FLIGHT BYTES SECONDS PATH [tls]`: one thread,
+//! every byte checked; `handshake` has a thread for each connection, and nothing but connects.
 //!
 //! Prints one line of JSON: messages (deliveries, responses) per second, latency percentiles in µs, errors.
 //! A message carries the time it was sent at, so any client of a broadcast can tell how old it is.
@@ -30,6 +30,8 @@ enum Mode {
     Broadcast,
     Http,
     Handshake,
+    /// HTTP, on a new connection each time.
+    Connect,
 }
 
 struct Plan {
@@ -48,6 +50,7 @@ struct Client {
     reader: Reader,
     out: Vec<u8>,
     waits_to_write: bool,
+    is_answered: bool,
 }
 
 enum Reader {
@@ -107,6 +110,14 @@ fn main() {
                 let _ = epoll::delete(&epoll, &client.link.stream);
                 continue;
             }
+            if plan.mode == Mode::Connect && client.is_answered {
+                let _ = epoll::delete(&epoll, &client.link.stream);
+                *client = plan.connect();
+                client.link.stream.set_nonblocking(true).expect("non-blocking");
+                epoll::add(&epoll, &client.link.stream, EventData::new_u64(index as u64), EventFlags::IN)
+                    .expect("epoll");
+                plan.say(client, started);
+            }
             client.flush(&epoll, index as u64);
         }
     }
@@ -118,7 +129,7 @@ impl Plan {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         let [port, mode, connections, in_flight, bytes, seconds, path, options @ ..] = &arguments[..] else {
             panic!(
-                "usage: portico-load PORT echo|broadcast|http|handshake CONNECTIONS IN_FLIGHT BYTES SECONDS PATH [tls]"
+                "usage: portico-load PORT echo|broadcast|http|connect|handshake CONNECTIONS IN_FLIGHT BYTES SECONDS PATH [tls]"
             );
         };
         let mode = match &mode[..] {
@@ -126,6 +137,7 @@ impl Plan {
             "broadcast" => Mode::Broadcast,
             "http" => Mode::Http,
             "handshake" => Mode::Handshake,
+            "connect" => Mode::Connect,
             other => panic!("unknown mode {other}"),
         };
         Plan {
@@ -142,14 +154,14 @@ impl Plan {
 
     fn connect(&self) -> Client {
         let mut link = Link::connect(self.port, self.tls.as_ref()).expect("connect");
-        let reader = if self.mode == Mode::Http {
+        let reader = if matches!(self.mode, Mode::Http | Mode::Connect) {
             Reader::Http { head: HeadReader::new(), input: Vec::new(), sent: Instant::now() }
         } else {
             self.shake_hands(&mut link);
             let limits = MessageLimits { max_message_bytes: 1 << 26, max_fragments: 1 << 20 };
             Reader::WebSocket(MessageReader::new(Role::Client, limits))
         };
-        Client { link, reader, out: Vec::new(), waits_to_write: false }
+        Client { link, reader, out: Vec::new(), waits_to_write: false, is_answered: false }
     }
 
     fn shake_hands(&self, link: &mut Link) {
@@ -188,7 +200,8 @@ impl Plan {
             }
             Reader::Http { sent, .. } => {
                 *sent = Instant::now();
-                write!(client.out, "GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", self.path, self.port)
+                let close = if self.mode == Mode::Connect { "Connection: close\r\n" } else { "" };
+                write!(client.out, "GET {} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n{close}\r\n", self.path, self.port)
                     .expect("memory");
             }
         }
@@ -253,7 +266,9 @@ impl Plan {
                 }
             }
         }
-        for _ in 0..if may_say { complete } else { 0 } {
+        client.is_answered = complete > 0;
+        let goes_on = may_say && self.mode != Mode::Connect;
+        for _ in 0..if goes_on { complete } else { 0 } {
             self.say(client, started);
         }
         true
