@@ -77,7 +77,7 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 def test_every_example_is_tried() -> None:
     pages = (
         *("websockets", "static-files", "answers", "requests", "handlers", "access-log", "cors"),
-        *("loops", "notebooks", "tls"),
+        *("loops", "notebooks", "tls", "client"),
     )
     assert len(EXAMPLES) == len(examples(*pages))
 
@@ -335,3 +335,10 @@ def test_texts_that_explain_why_a_callback_does_not_run_are_the_real_ones(
     for text in (*told, *(record.getMessage() for record in caplog.records)):
         assert text in page
     assert (len(told), len(caplog.records)) == (3, 1)
+
+
+@pytest.mark.parametrize(("page", "example"), examples("client"))
+def test_example_of_the_client_talks_to_its_server(capsys: pytest.CaptureFixture[str], page: str, example: str) -> None:
+    exec(compile(example, "docs", "exec"), {})
+    assert capsys.readouterr().out.split() in (["hello", "hello"], ["hello"], ["news"])
+    assert portico.list_servers() == []

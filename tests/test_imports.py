@@ -91,6 +91,22 @@ ALLOWED = {
         "portico._core",
         "portico.pumps.event_loop",
     },
+    "portico.ws_url": set(),
+    "portico.call": {"portico.headers", "portico._core"},
+    "portico.client": {
+        "portico.call",
+        "portico.headers",
+        "portico.home",
+        "portico.pull",
+        "portico.pumps.event_loop",
+        "portico.response",
+        "portico.routes",
+        "portico.server",
+        "portico.tls",
+        "portico.websocket",
+        "portico.ws_url",
+    },
+    "portico.reconnecting": {"portico.call", "portico.client", "portico.home"},
     "portico.testing": {"portico._core"},
 }
 

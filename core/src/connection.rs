@@ -1,13 +1,15 @@
 //! One socket with its protocol, its outbox and its limits. What it does with HTTP is in `http`, with WebSocket in
-//! `websocket`; here is what both share: reading, flushing, deadlines, ending.
+//! `websocket`, before its server has agreed to that in `calling`; here is what they share: reading, flushing, deadlines,
+//! ending.
 //!
 //! Thread: whoever holds the reactor.
 
 use crate::access_log::{AccessLog, Room};
+use crate::calling::Calling;
 use crate::disk::Disk;
 use crate::files::{FileCache, How};
 use crate::http::Http;
-use crate::mailbox::{Event, Kind};
+use crate::mailbox::{Event, Failure, Kind, Why};
 use crate::number::Number;
 use crate::outbox::{FileSlice, Flushed, Outbox};
 use crate::outgoing::Compressors;
@@ -66,6 +68,8 @@ pub struct Turn<'a> {
 pub enum Protocol {
     Http(Box<Http>),
     WebSocket(Box<WebSocket>),
+    /// Ours, until the server has agreed to a WebSocket.
+    Calling(Box<Calling>),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,6 +206,9 @@ impl Connection {
 
     /// The poller reported it.
     pub fn on_ready(&mut self, ready: Ready, buffer: &mut [u8], turn: &mut Turn) {
+        if matches!(self.protocol, Protocol::Calling(_)) && !self.check_call(turn) {
+            return;
+        }
         if ready.writable {
             self.flush(turn);
         }
@@ -257,6 +264,7 @@ impl Connection {
                 }
             }
             Err(error) if is_passing(&error) => {}
+            Err(error) if matches!(self.protocol, Protocol::Calling(_)) => self.call_broken(&error, turn),
             Err(error) if error.kind() == io::ErrorKind::InvalidData && self.shakes_since.is_some() => {
                 self.refuse_handshake(turn);
             }
@@ -271,7 +279,9 @@ impl Connection {
             self.shakes_since = None;
             self.peer_certificate = self.stream.peer_certificate();
             turn.counters.handshakes += u64::from(self.stream.is_tls());
-            self.http().restart(turn.now);
+            if let Protocol::Http(http) = &mut self.protocol {
+                http.restart(turn.now);
+            }
         }
     }
 
@@ -315,6 +325,7 @@ impl Connection {
             let step = match self.protocol {
                 Protocol::Http(_) => self.read_http(rest, turn),
                 Protocol::WebSocket(_) => self.read_websocket(rest, turn),
+                Protocol::Calling(_) => self.read_answer(rest, turn),
             };
             used += step.used;
             if !step.goes_on {
@@ -337,6 +348,7 @@ impl Connection {
             Protocol::Http(_) => self.end_http(turn),
             Protocol::WebSocket(_) if self.is_paused() || self.is_digesting() => {} // its messages first
             Protocol::WebSocket(_) => self.end_websocket(turn),
+            Protocol::Calling(_) => self.end_call(turn),
         }
     }
 
@@ -393,6 +405,7 @@ impl Connection {
                     websocket.note_blocked();
                 }
             }
+            Err(error) if matches!(self.protocol, Protocol::Calling(_)) => self.call_broken(&error, turn),
             Err(_) => self.on_failure(turn),
         }
     }
@@ -503,6 +516,7 @@ impl Connection {
         match &self.protocol {
             Protocol::Http(http) => !http.wants_read(self.input.len()) || self.is_choked(),
             Protocol::WebSocket(websocket) => websocket.is_paused(&self.settings.limits),
+            Protocol::Calling(_) => false,
         }
     }
 
@@ -521,6 +535,9 @@ impl Connection {
             }
             return;
         }
+        if matches!(self.protocol, Protocol::Calling(_)) {
+            return self.call_timed_out(turn);
+        }
         if self.handshake_deadline().is_some_and(|deadline| deadline <= turn.now) {
             turn.counters.failed_handshakes += 1;
             self.life = Life::Dead;
@@ -537,12 +554,15 @@ impl Connection {
         match self.protocol {
             Protocol::Http(_) => self.check_http_deadline(turn),
             Protocol::WebSocket(_) => self.check_websocket_deadlines(turn),
+            Protocol::Calling(_) => {}
         }
     }
 
     fn deadline(&self) -> Option<Millis> {
         let own = match (&self.life, &self.protocol) {
             (Life::Lingering(until), _) => Some(*until),
+            // It bounds handshake and writing, too.
+            (Life::Open, Protocol::Calling(calling)) => return calling.deadline(),
             (Life::Open, _) if self.shakes_since.is_some() => self.handshake_deadline(),
             (Life::Open, Protocol::Http(http)) => http.deadline(&self.settings.limits),
             (Life::Open, Protocol::WebSocket(websocket)) => websocket.deadline(&self.settings.limits),
@@ -580,6 +600,7 @@ impl Connection {
         match self.protocol {
             Protocol::Http(_) => self.stop_http(is_cut, turn),
             Protocol::WebSocket(_) => self.stop_websocket(is_cut, turn),
+            Protocol::Calling(_) => self.call_failed(Why::Cancelled, "", turn),
         }
         if is_cut && !self.is_over() {
             self.flush(turn);
@@ -599,8 +620,14 @@ impl Connection {
         self.life = Life::Dead;
         self.leave_server(turn);
         self.settle_log(turn);
-        let is_websocket = matches!(self.protocol, Protocol::WebSocket(_));
-        self.stage(if is_websocket { Kind::Closed { code: 1011, reason: String::new() } } else { Kind::Gone }, turn);
+        let last = match self.protocol {
+            Protocol::Http(_) => Kind::Gone,
+            Protocol::WebSocket(_) => Kind::Closed { code: 1011, reason: String::new() },
+            Protocol::Calling(_) => {
+                Kind::Failed(Box::new(Failure { why: Why::Cancelled, text: String::new(), answer: None }))
+            }
+        };
+        self.stage(last, turn);
     }
 
     /// Tell Python of a failure that no callback of its will hear of; once a second is enough.

@@ -161,7 +161,7 @@ impl Connection {
         match &mut self.protocol {
             Protocol::Http(http) => http,
             // Callers look at the protocol first; a connection never speaks HTTP again after an upgrade.
-            Protocol::WebSocket(_) => unreachable!("an upgraded connection"),
+            Protocol::WebSocket(_) | Protocol::Calling(_) => unreachable!("no HTTP is served here"),
         }
     }
 

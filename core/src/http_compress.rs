@@ -190,7 +190,7 @@ impl Connection {
     pub fn gzip_options(&self) -> Option<Arc<GzipOptions>> {
         match &self.protocol {
             Protocol::Http(http) => http.gzip.clone(),
-            Protocol::WebSocket(_) => None,
+            Protocol::WebSocket(_) | Protocol::Calling(_) => None,
         }
     }
 

@@ -210,7 +210,7 @@ impl Connection {
     fn inflow(&mut self) -> Option<&mut Inflow> {
         match &mut self.protocol {
             Protocol::Http(http) => http.inflow.as_deref_mut(),
-            Protocol::WebSocket(_) => None,
+            Protocol::WebSocket(_) | Protocol::Calling(_) => None,
         }
     }
 }

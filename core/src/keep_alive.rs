@@ -83,7 +83,8 @@ impl Connection {
         if self.outbox.len() >= self.settings.limits.max_outbox_bytes {
             return Outcome::Full;
         }
-        self.outbox.append(|out| encode_frame(out, Opcode::Ping, payload, None));
+        let mask = self.mask();
+        self.outbox.append(|out| encode_frame(out, Opcode::Ping, payload, mask));
         let (acknowledged, received) = self.progress();
         let Some(websocket) = self.websocket() else { return Outcome::Shut };
         websocket.keep_alive.awaited.get_or_insert_with(|| {

@@ -8,8 +8,10 @@ compile_error!("portico runs on Linux so far: src/poller.rs knows epoll, timerfd
 
 mod access;
 mod access_log;
+mod calling;
 mod certificate;
 mod connection;
+mod dial;
 mod disk;
 mod engine;
 mod files;
@@ -21,6 +23,7 @@ mod inflow;
 mod keep_alive;
 mod listen;
 mod mailbox;
+mod mask_keys;
 mod number;
 mod outbox;
 mod outgoing;

@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use wire::http_head::RequestHead;
+use wire::http_head::{RequestHead, ResponseHead};
 
 /// One event; the constants of the seam with their payloads.
 pub struct Event {
@@ -46,6 +46,37 @@ pub enum Kind {
     Arrived,
     /// For the log; the number is the server's.
     Trouble(String),
+    /// A WebSocket that we asked for is open.
+    Connected {
+        head: Box<ResponseHead>,
+        protocol: Option<String>,
+    },
+    /// It will not be.
+    Failed(Box<Failure>),
+}
+
+/// Why a WebSocket that we asked for was not opened; the seam's WHY_ constants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The system says so; the text of `errno` tells.
+    System(i32),
+    /// `open_timeout` is over.
+    TimedOut,
+    /// The server answered, and not with 101.
+    Answered,
+    /// What it answered is no agreement to our handshake, or no HTTP.
+    Protocol,
+    /// Python thought better of it.
+    Cancelled,
+    /// The server's certificate is not to be trusted.
+    Certificate,
+}
+
+pub struct Failure {
+    pub why: Why,
+    pub text: String,
+    /// With as much of the body as is kept.
+    pub answer: Option<(Box<ResponseHead>, Vec<u8>)>,
 }
 
 /// What a request brings.

@@ -6,7 +6,7 @@ use crate::outbox::{COPY_BELOW_BYTES, Content, Outbox};
 use std::borrow::Cow;
 use std::sync::Arc;
 use wire::ws_deflate::Deflater;
-use wire::ws_frame::{Opcode, RSV1, encode_extended_header, encode_frame, encode_header};
+use wire::ws_frame::{Opcode, RSV1, apply_mask, encode_extended_header, encode_frame, encode_header};
 
 /// What makes the compressed bytes of a message what they are; connections that agree in it share them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Compressors {
 
 impl Compressors {
     /// The frame of `payload`, or `None` if compression makes it no shorter.
-    pub fn frame(&mut self, coding: Coding, opcode: Opcode, payload: &[u8]) -> Option<Vec<u8>> {
+    pub fn frame(&mut self, coding: Coding, opcode: Opcode, payload: &[u8], mask: Mask) -> Option<Vec<u8>> {
         let index = match self.by_coding.iter().position(|(other, _)| *other == coding) {
             Some(index) => index,
             None => {
@@ -34,22 +34,46 @@ impl Compressors {
         };
         let deflater = &mut self.by_coding[index].1;
         deflater.reset();
-        compressed_frame(deflater, opcode, payload)
+        compressed_frame(deflater, opcode, payload, mask)
     }
 }
 
 /// `None` if it is no shorter than the payload; the deflater has seen it all the same.
-pub fn compressed_frame(deflater: &mut Deflater, opcode: Opcode, payload: &[u8]) -> Option<Vec<u8>> {
+pub fn compressed_frame(deflater: &mut Deflater, opcode: Opcode, payload: &[u8], mask: Mask) -> Option<Vec<u8>> {
     let mut compressed = Vec::with_capacity(payload.len() / 4 + 64);
     deflater.compress(payload, &mut compressed);
     if compressed.len() >= payload.len() {
         return None;
     }
-    let mut frame = Vec::with_capacity(compressed.len() + 10);
-    encode_extended_header(&mut frame, true, RSV1, opcode, compressed.len() as u64, None);
-    frame.extend_from_slice(&compressed);
+    let mut frame = Vec::with_capacity(compressed.len() + 14);
+    append_compressed(&mut frame, opcode, &compressed, mask);
     Some(frame)
 }
+
+fn append_compressed(out: &mut Vec<u8>, opcode: Opcode, compressed: &[u8], mask: Mask) {
+    encode_extended_header(out, true, RSV1, opcode, compressed.len() as u64, mask);
+    let start = out.len();
+    out.extend_from_slice(compressed);
+    if let Some(key) = mask {
+        apply_mask(&mut out[start..], key, 0);
+    }
+}
+
+/// A shared compressed frame as one client sends it.
+pub fn masked(frame: &[u8], opcode: Opcode, mask: Mask) -> Vec<u8> {
+    let header = match frame.get(1) {
+        Some(126) => 4,
+        Some(127) => 10,
+        _ => 2,
+    };
+    let compressed = frame.get(header..).unwrap_or_default();
+    let mut out = Vec::with_capacity(compressed.len() + 14);
+    append_compressed(&mut out, opcode, compressed, mask);
+    out
+}
+
+/// What a client's frame is masked with; `None` for a server, which must not mask (RFC 6455 §5.1).
+pub type Mask = Option<[u8; 4]>;
 
 /// A frame that several connections send.
 pub type SharedFrame = Arc<[u8]>;
@@ -140,12 +164,14 @@ impl<'a> Outgoing<'a> {
     }
 
     /// Append the uncompressed frame.
-    pub fn append_plain(&mut self, outbox: &mut Outbox, is_droppable: bool) {
-        if self.is_shared {
+    pub fn append_plain(&mut self, outbox: &mut Outbox, mask: Mask, is_droppable: bool) {
+        if mask.is_some() {
+            self.append_masked(outbox, mask, is_droppable);
+        } else if self.is_shared {
             let frame = self.plain_frame();
             append_shared(outbox, frame, is_droppable);
         } else if is_droppable {
-            outbox.append_droppable(Content::Own(encode(self.opcode, &self.payload)));
+            outbox.append_droppable(Content::Own(encode(self.opcode, &self.payload, None)));
         } else if self.payload.len() < COPY_BELOW_BYTES {
             outbox.append(|out| encode_frame(out, self.opcode, &self.payload, None));
         } else {
@@ -154,8 +180,19 @@ impl<'a> Outgoing<'a> {
         }
     }
 
+    /// A masked frame is nobody else's, and never the caller's own bytes.
+    fn append_masked(&self, outbox: &mut Outbox, mask: Mask, is_droppable: bool) {
+        if is_droppable {
+            outbox.append_droppable(Content::Own(encode(self.opcode, &self.payload, mask)));
+        } else if self.payload.len() < COPY_BELOW_BYTES {
+            outbox.append(|out| encode_frame(out, self.opcode, &self.payload, mask));
+        } else {
+            outbox.append_owned(encode(self.opcode, &self.payload, mask));
+        }
+    }
+
     fn plain_frame(&mut self) -> &SharedFrame {
-        self.plain.get_or_insert_with(|| encode(self.opcode, &self.payload).into())
+        self.plain.get_or_insert_with(|| encode(self.opcode, &self.payload, None).into())
     }
 
     /// The frame that every connection of this coding can send; `None` if it is no shorter.
@@ -163,15 +200,15 @@ impl<'a> Outgoing<'a> {
         if let Some((_, frame)) = self.coded.iter().find(|(other, _)| *other == coding) {
             return frame.clone();
         }
-        let frame: Option<SharedFrame> = compressors.frame(coding, self.opcode, &self.payload).map(Arc::from);
+        let frame: Option<SharedFrame> = compressors.frame(coding, self.opcode, &self.payload, None).map(Arc::from);
         self.coded.push((coding, frame.clone()));
         frame
     }
 }
 
-fn encode(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
-    let mut frame = Vec::with_capacity(payload.len() + 10);
-    encode_frame(&mut frame, opcode, payload, None);
+fn encode(opcode: Opcode, payload: &[u8], mask: Mask) -> Vec<u8> {
+    let mut frame = Vec::with_capacity(payload.len() + 14);
+    encode_frame(&mut frame, opcode, payload, mask);
     frame
 }
 

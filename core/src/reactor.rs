@@ -4,6 +4,7 @@
 //! Thread: whoever holds the reactor (see `engine`).
 
 use crate::access_log::{Room, turned_away};
+use crate::calling::Call;
 use crate::connection::{Connection, Life, Turn};
 use crate::disk::{Answers, Disk};
 use crate::files::{Entry, FileCache, Mount, Mounts};
@@ -64,6 +65,8 @@ pub struct Site {
     /// How many of them each address has; empty where nobody asked for a bound.
     by_address: HashMap<IpAddr, usize>,
     listener: Option<Listener>,
+    /// Its connections are those that we open.
+    is_outbound: bool,
     is_resting: bool,
     stops_at: Option<Millis>,
     filed: Option<Millis>,
@@ -72,6 +75,26 @@ pub struct Site {
 }
 
 impl Site {
+    fn new(settings: Arc<Settings>) -> Site {
+        Site {
+            settings,
+            routes: Arc::default(),
+            former_routes: Vec::new(),
+            mounts: Arc::default(),
+            tls: None,
+            sockets: NumberSet::default(),
+            topics: Topics::default(),
+            open: NumberSet::default(),
+            by_address: HashMap::new(),
+            listener: None,
+            is_outbound: false,
+            is_resting: false,
+            stops_at: None,
+            filed: None,
+            silent_until: 0,
+        }
+    }
+
     /// A new connection; what it is refused with, if there are too many.
     fn let_in(&mut self, number: Number, client: Option<SocketAddr>) -> Option<&'static str> {
         let is_full = self.open.len() >= self.settings.limits.max_connections;
@@ -103,7 +126,7 @@ impl Site {
     }
 
     pub fn is_stopping(&self) -> bool {
-        self.listener.is_none()
+        self.listener.is_none() && !self.is_outbound
     }
 }
 
@@ -145,6 +168,8 @@ pub struct Reactor {
     /// Boxed: the table keeps room for twice as many.
     connections: NumberMap<Box<Connection>>,
     sites: NumberMap<Site>,
+    /// The site of the connections that we open, once there was one.
+    outbound: Option<Number>,
     runnable: VecDeque<Number>,
     dirty: Vec<Number>,
     overdue: Vec<Number>,
@@ -188,6 +213,7 @@ impl Reactor {
             timers: Timers::default(),
             connections: NumberMap::default(),
             sites: NumberMap::default(),
+            outbound: None,
             runnable: VecDeque::new(),
             dirty: Vec::new(),
             overdue: Vec::new(),
@@ -399,20 +425,11 @@ impl Reactor {
         let number = number::next();
         self.poller.add(&listener, number, Interest::READ)?;
         let site = Site {
-            settings: Arc::new(settings),
             routes: Arc::new(routes),
-            former_routes: Vec::new(),
             mounts: Arc::new(mounts),
             tls,
-            sockets: NumberSet::default(),
-            topics: Topics::default(),
-            open: NumberSet::default(),
-            by_address: HashMap::new(),
             listener: Some(listener),
-            is_resting: false,
-            stops_at: None,
-            filed: None,
-            silent_until: 0,
+            ..Site::new(Arc::new(settings))
         };
         self.sites.insert(number, site);
         Ok(number)
@@ -514,6 +531,24 @@ impl Reactor {
                 connection.refuse(HttpRefusal { status: 503, reason }, &[("Retry-After", "1")], turn);
             }
         });
+    }
+
+    /// Begin to open a WebSocket on a socket that is being connected.
+    pub fn call(&mut self, stream: Stream, call: Call, settings: Settings) -> Result<Number, Errno> {
+        let number = number::next();
+        self.poller.add(&stream, number, Interest::READ)?;
+        let settings = Arc::new(settings);
+        let site_number = *self.outbound.get_or_insert_with(number::next);
+        let site = self
+            .sites
+            .entry(site_number)
+            .or_insert_with(|| Site { is_outbound: true, ..Site::new(Arc::clone(&settings)) });
+        site.open.insert(number);
+        let connection = Connection::new(number, site_number, stream, None, settings, self.now);
+        self.connections.insert(number, Box::new(connection));
+        self.live.lock().insert(number);
+        self.with(number, |connection, turn| connection.call(call, turn.now));
+        Ok(number)
     }
 
     /// Out of descriptors: with the one kept for this, tell those who wait instead of letting them hang.

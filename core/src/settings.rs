@@ -56,6 +56,23 @@ pub struct Settings {
     pub gzippers: GzipPool,
 }
 
+impl Settings {
+    /// For a connection that we open: nobody is let in, and no requests are served.
+    pub fn outbound(limits: Limits, is_tcp: bool) -> Settings {
+        Settings {
+            limits,
+            allowed_hosts: None,
+            allowed_origins: None,
+            cors: None,
+            is_tcp,
+            logs_access: false,
+            spool_directory: PathBuf::new(),
+            inflaters: InflaterPool::new(),
+            gzippers: GzipPool::new(),
+        }
+    }
+}
+
 /// What happens when a message finds no room in the outbox.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowClient {

@@ -4,6 +4,7 @@
 
 use crate::tls::Tls;
 use rustix::fs::sendfile;
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown, sockopt};
 use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -123,6 +124,11 @@ impl Stream {
     /// The certificate of the peer, verified, as DER; empty if it showed none, `None` without TLS.
     pub fn peer_certificate(&self) -> Option<Arc<[u8]>> {
         Some(self.tls.as_ref()?.peer_certificate())
+    }
+
+    /// Why the socket failed, as connecting does, if it did; asking forgets it.
+    pub fn take_error(&self) -> Option<Errno> {
+        sockopt::socket_error(&self.socket.descriptor).unwrap_or_else(Err).err()
     }
 
     /// Bytes that the system took, for ever; with TLS, encrypted ones.

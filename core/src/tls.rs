@@ -33,7 +33,6 @@ impl Tls {
     }
 
     /// The first [`Tls::push`] begins the handshake.
-    #[allow(dead_code)] // the client's half
     pub fn client(config: &Arc<ClientConfig>, name: ServerName<'static>) -> Result<Box<Tls>, rustls::Error> {
         Ok(Tls::new(ClientConnection::new(Arc::clone(config), name)?.into()))
     }

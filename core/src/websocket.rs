@@ -5,9 +5,10 @@
 
 use crate::connection::{Connection, Life, Protocol, Step, Turn};
 use crate::keep_alive::KeepAlive;
-use crate::mailbox::{Body, Event, Kind};
+use crate::mailbox::{Body, Event, Kind, Why};
+use crate::mask_keys::MaskKeys;
 use crate::route_table::Route;
-use crate::settings::{Limits, SlowClient, WebSocketOptions};
+use crate::settings::{Limits, Settings, SlowClient, WebSocketOptions};
 use crate::timers::Millis;
 use crate::topics::Topic;
 use crate::websocket_send::{Compression, Outcome};
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use wire::error::{HttpRefusal, WsRefusal};
 use wire::http_head::RequestHead;
 use wire::ws_close::{ABNORMAL, GOING_AWAY, INTERNAL_ERROR, INVALID_PAYLOAD, UNSUPPORTED_DATA, encode_close};
-use wire::ws_deflate::{Agreement, accept_extensions, check_extensions};
+use wire::ws_deflate::{Agreement, DeflateParams, accept_extensions, check_extensions};
 use wire::ws_frame::{Opcode, Role, encode_frame};
 use wire::ws_handshake::{Handshake, choose_protocol, encode_switching_protocols};
 use wire::ws_message::{Incoming, MessageReader, Payload};
@@ -32,6 +33,8 @@ pub struct WebSocket {
     pub(crate) compression: Option<Box<Compression>>,
     /// What all messages are, both ways.
     pub(crate) frames: Option<Opcode>,
+    /// A client's.
+    pub(crate) masks: Option<Box<MaskKeys>>,
     topics: Vec<Topic>,
     /// Something is to be done as soon as the outbox is empty.
     pub(crate) on_empty: OnEmpty,
@@ -112,27 +115,30 @@ impl Accepted {
 }
 
 impl WebSocket {
-    fn new(accepted: &Accepted, settings: &crate::settings::Settings, now: Millis) -> WebSocket {
+    /// `masks`: of a client; without them it is a server's.
+    pub fn new(
+        deflate: Option<&DeflateParams>,
+        options: &WebSocketOptions,
+        settings: &Settings,
+        masks: Option<Box<MaskKeys>>,
+        now: Millis,
+    ) -> WebSocket {
         let limits = &settings.limits;
-        let agreed = accepted.deflate.as_ref().zip(accepted.options.deflate);
+        let role = if masks.is_some() { Role::Client } else { Role::Server };
         WebSocket {
-            reader: match &accepted.deflate {
-                Some(agreement) => MessageReader::with_deflate(
-                    Role::Server,
-                    limits.message,
-                    &agreement.params,
-                    settings.inflaters.clone(),
-                ),
-                None => MessageReader::new(Role::Server, limits.message),
+            reader: match deflate {
+                Some(params) => MessageReader::with_deflate(role, limits.message, params, settings.inflaters.clone()),
+                None => MessageReader::new(role, limits.message),
             },
             phase: Phase::Open,
             inbox: Inbox::default(),
             keep_alive: KeepAlive::new(limits, now),
-            slow_client: accepted.options.slow_client,
-            compression: agreed.map(|(agreement, options)| {
-                Box::new(Compression::new(&agreement.params, &options, accepted.options.slow_client))
-            }),
-            frames: accepted.options.frames,
+            slow_client: options.slow_client,
+            compression: deflate
+                .zip(options.deflate)
+                .map(|(params, deflate)| Box::new(Compression::new(params, &deflate, options.slow_client, role))),
+            masks,
+            frames: options.frames,
             topics: Vec::new(),
             on_empty: OnEmpty::default(),
             has_closed: false,
@@ -196,7 +202,7 @@ impl Connection {
     pub(crate) fn websocket(&mut self) -> Option<&mut WebSocket> {
         match &mut self.protocol {
             Protocol::WebSocket(websocket) => Some(websocket),
-            Protocol::Http(_) => None,
+            Protocol::Http(_) | Protocol::Calling(_) => None,
         }
     }
 
@@ -220,7 +226,7 @@ impl Connection {
     pub fn round_trips(&self) -> Vec<(f64, f64)> {
         match &self.protocol {
             Protocol::WebSocket(websocket) => websocket.keep_alive.round_trips(),
-            Protocol::Http(_) => Vec::new(),
+            Protocol::Http(_) | Protocol::Calling(_) => Vec::new(),
         }
     }
 
@@ -235,7 +241,9 @@ impl Connection {
         let protocol = accepted.protocol.as_deref();
         self.outbox.append(|out| encode_switching_protocols(out, &accepted.handshake, protocol, &extensions));
         self.log_websocket(turn);
-        self.protocol = Protocol::WebSocket(Box::new(WebSocket::new(&accepted, &self.settings, turn.now)));
+        let params = accepted.deflate.as_ref().map(|agreement| &agreement.params);
+        let websocket = WebSocket::new(params, &accepted.options, &self.settings, None, turn.now);
+        self.protocol = Protocol::WebSocket(Box::new(websocket));
         turn.site.sockets.insert(self.number);
         let request = self.request(&head, route, Body::EMPTY, true);
         self.stage(Kind::Open { request, protocol: accepted.protocol }, turn);
@@ -272,7 +280,10 @@ impl Connection {
             Incoming::Binary(payload) => self.on_message(false, payload, turn),
             Incoming::Ping(_) if websocket.phase != Phase::Open => {} // nothing follows our close
             Incoming::Ping(payload) if is_blocked => websocket.on_empty.pong = Some(payload.into_vec().into()),
-            Incoming::Ping(payload) => self.outbox.append(|out| encode_frame(out, Opcode::Pong, &payload, None)),
+            Incoming::Ping(payload) => {
+                let mask = websocket.masks.as_mut().map(|masks| masks.next());
+                self.outbox.append(|out| encode_frame(out, Opcode::Pong, &payload, mask));
+            }
             Incoming::Pong(payload) => websocket.keep_alive.on_pong(&payload),
             Incoming::Close { code, reason } => {
                 let reason = reason.into_owned();
@@ -320,7 +331,8 @@ impl Connection {
     }
 
     fn answer_close(&mut self, code: u16) {
-        self.outbox.append(|out| encode_close(out, code, "", None));
+        let mask = self.mask();
+        self.outbox.append(|out| encode_close(out, code, "", mask));
         if let Some(websocket) = self.websocket() {
             websocket.phase = Phase::Over;
         }
@@ -417,11 +429,16 @@ impl Connection {
 
     /// Begin the closing handshake (§7.1.2).
     pub fn close_asked(&mut self, code: u16, reason: &str, turn: &mut Turn) -> Outcome {
+        if matches!(self.protocol, Protocol::Calling(_)) {
+            self.call_failed(Why::Cancelled, "", turn);
+            return Outcome::Sent;
+        }
         if !self.can_say_more() {
             return Outcome::Shut;
         }
         self.leave_server(turn);
-        self.outbox.append(|out| encode_close(out, code, reason, None));
+        let mask = self.mask();
+        self.outbox.append(|out| encode_close(out, code, reason, mask));
         let acknowledged = self.acknowledged();
         if let Some(websocket) = self.websocket() {
             websocket.phase = Phase::Asked { since: turn.now, acknowledged };

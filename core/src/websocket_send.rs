@@ -5,7 +5,7 @@
 use crate::connection::{Connection, Protocol, Turn};
 use crate::mailbox::Kind;
 use crate::outbox::{Content, Outbox};
-use crate::outgoing::{Coding, Compressors, Outgoing, append_shared, compressed_frame};
+use crate::outgoing::{Coding, Compressors, Mask, Outgoing, append_shared, compressed_frame, masked};
 use crate::settings::SlowClient;
 use crate::websocket::WebSocket;
 use wire::ws_close::TRY_AGAIN_LATER;
@@ -37,12 +37,12 @@ pub struct Compression {
 }
 
 impl Compression {
-    pub fn new(params: &DeflateParams, options: &DeflateOptions, slow_client: SlowClient) -> Compression {
+    pub fn new(params: &DeflateParams, options: &DeflateOptions, slow_client: SlowClient, role: Role) -> Compression {
         Compression {
-            coding: Coding { level: options.level, window_bits: params.window_bits(Role::Server) },
+            coding: Coding { level: options.level, window_bits: params.window_bits(role) },
             min_bytes: options.min_bytes,
             // What is taken out of the queue again must not be referred to; nobody has to refer to anything.
-            keeps_context: params.keeps_context(Role::Server) && slow_client != SlowClient::DropOldest,
+            keeps_context: params.keeps_context(role) && slow_client != SlowClient::DropOldest,
             deflater: None,
         }
     }
@@ -52,20 +52,24 @@ impl Compression {
         (payload_len >= self.min_bytes).then_some(self.coding)
     }
 
-    fn frame(&mut self, message: &mut Outgoing, compressors: &mut Compressors) -> Option<Frame> {
+    fn frame(&mut self, message: &mut Outgoing, mask: Mask, compressors: &mut Compressors) -> Option<Frame> {
         let coding = self.coding(message.payload().len())?;
         if self.keeps_context && message.is_own() {
             let deflater = self.deflater.get_or_insert_with(|| Deflater::new(coding.level, coding.window_bits));
-            let frame = compressed_frame(deflater, message.opcode(), message.payload());
+            let frame = compressed_frame(deflater, message.opcode(), message.payload(), mask);
             if frame.is_none() {
                 deflater.reset(); // it has seen what the peer will get uncompressed
             }
             return frame.map(Frame::Own);
         }
         let frame = if message.is_own() {
-            compressors.frame(coding, message.opcode(), message.payload()).map(Frame::Own)
+            compressors.frame(coding, message.opcode(), message.payload(), mask).map(Frame::Own)
         } else {
-            message.coded_frame(coding, compressors).map(Frame::Shared)
+            let frame = message.coded_frame(coding, compressors);
+            frame.map(|frame| match mask {
+                None => Frame::Shared(frame),
+                mask => Frame::Own(masked(&frame, message.opcode(), mask)),
+            })
         };
         if let Some(deflater) = &mut self.deflater {
             deflater.reset(); // the peer's window holds a message that it has not seen
@@ -89,9 +93,9 @@ impl Frame {
         }
     }
 
-    fn append(self, message: &mut Outgoing, outbox: &mut Outbox, is_droppable: bool) {
+    fn append(self, message: &mut Outgoing, outbox: &mut Outbox, mask: Mask, is_droppable: bool) {
         match self {
-            Frame::Plain => message.append_plain(outbox, is_droppable),
+            Frame::Plain => message.append_plain(outbox, mask, is_droppable),
             Frame::Own(bytes) if is_droppable => outbox.append_droppable(Content::Own(bytes)),
             Frame::Own(bytes) => outbox.append_owned(bytes),
             Frame::Shared(bytes) => append_shared(outbox, &bytes, is_droppable),
@@ -109,7 +113,8 @@ impl Connection {
             && message.large_payload().is_none()
             && self.has_room(message.plain_len());
         if is_simple {
-            message.append_plain(&mut self.outbox, false);
+            let mask = self.mask();
+            message.append_plain(&mut self.outbox, mask, false);
         }
         is_simple
     }
@@ -121,7 +126,8 @@ impl Connection {
         if !self.may_send() {
             return Outcome::Shut;
         }
-        let frame = self.frame(message, turn);
+        let mask = self.mask();
+        let frame = self.frame(message, mask, turn);
         let len = frame.len(message);
         if !self.has_room(len) && !self.is_blocked() {
             self.flush(turn); // what callbacks of this batch sent may be all that is in the way
@@ -153,11 +159,13 @@ impl Connection {
             }
         }
         match (&frame, message.large_payload()) {
-            (Frame::Plain, Some(payload)) if !self.is_blocked() && policy != SlowClient::DropOldest => {
+            (Frame::Plain, Some(payload))
+                if !self.is_blocked() && policy != SlowClient::DropOldest && mask.is_none() =>
+            {
                 message.append_header(&mut self.outbox);
                 self.flush_with(payload, turn);
             }
-            _ => frame.append(message, &mut self.outbox, policy == SlowClient::DropOldest),
+            _ => frame.append(message, &mut self.outbox, mask, policy == SlowClient::DropOldest),
         }
         Outcome::Sent
     }
@@ -171,9 +179,14 @@ impl Connection {
         self.outbox.is_empty() || self.outbox.cost() + len <= self.settings.limits.max_outbox_bytes
     }
 
-    fn frame(&mut self, message: &mut Outgoing, turn: &mut Turn) -> Frame {
+    /// What the next frame is masked with.
+    pub(crate) fn mask(&mut self) -> Mask {
+        Some(self.websocket()?.masks.as_mut()?.next())
+    }
+
+    fn frame(&mut self, message: &mut Outgoing, mask: Mask, turn: &mut Turn) -> Frame {
         let compression = self.websocket().and_then(|websocket| websocket.compression.as_mut());
-        compression.and_then(|compression| compression.frame(message, turn.compressors)).unwrap_or(Frame::Plain)
+        compression.and_then(|compression| compression.frame(message, mask, turn.compressors)).unwrap_or(Frame::Plain)
     }
 
     fn forget_context(&mut self) {
@@ -188,7 +201,7 @@ impl Connection {
     pub fn frames(&self) -> Option<Opcode> {
         match &self.protocol {
             Protocol::WebSocket(websocket) => websocket.frames,
-            Protocol::Http(_) => None,
+            Protocol::Http(_) | Protocol::Calling(_) => None,
         }
     }
 
@@ -196,7 +209,7 @@ impl Connection {
     pub fn coding(&self, payload_len: usize) -> Option<Coding> {
         match &self.protocol {
             Protocol::WebSocket(websocket) => websocket.compression.as_ref()?.coding(payload_len),
-            Protocol::Http(_) => None,
+            Protocol::Http(_) | Protocol::Calling(_) => None,
         }
     }
 
@@ -229,7 +242,8 @@ impl Connection {
         if let Some(pong) = websocket.on_empty.pong.take()
             && can_say_more
         {
-            self.outbox.append(|out| encode_frame(out, Opcode::Pong, &pong, None));
+            let mask = self.mask();
+            self.outbox.append(|out| encode_frame(out, Opcode::Pong, &pong, mask));
             self.flush(turn);
         }
         if says_drained && !self.has_closed() {

@@ -13,6 +13,8 @@ if sys.platform != "linux":
     raise ImportError(f"portico runs on Linux so far, and this is {sys.platform}")
 
 from portico.body import BodyError, RequestStream
+from portico.call import CertificateError, HandshakeError, HandshakeRefused
+from portico.client import Client, ConnectionClosed, connect
 from portico.cors import Cors
 from portico.doors.app import (
     fileno,
@@ -38,6 +40,7 @@ from portico.doors.handlers import (
 from portico.forms import Form, Upload
 from portico.headers import Headers
 from portico.home import interrupt
+from portico.reconnecting import reconnect
 from portico.request import Request
 from portico.response import Response
 from portico.routes import Deflate, Gzip, Limits
@@ -71,11 +74,16 @@ __all__ = [
     "BodyError",
     "CertPair",
     "Certificate",
+    "CertificateError",
+    "Client",
+    "ConnectionClosed",
     "Cors",
     "Deflate",
     "ExcludedStaticPath",
     "Form",
     "Gzip",
+    "HandshakeError",
+    "HandshakeRefused",
     "Headers",
     "Limits",
     "Request",
@@ -89,6 +97,7 @@ __all__ = [
     "TlsConfig",
     "Upload",
     "WebSocket",
+    "connect",
     "exclude_static_path",
     "fileno",
     "format_sse",
@@ -102,6 +111,7 @@ __all__ = [
     "http_server",
     "interrupt",
     "list_servers",
+    "reconnect",
     "run_server",
     "run_static_server",
     "service",

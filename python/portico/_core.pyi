@@ -25,6 +25,8 @@ DRAINED: Final = 7  # nothing is queued any more; asked for by `drain` or `watch
 LOGGED: Final = 8  # a line for the access log of the server `number`, if its `logs_access` is set
 ARRIVED: Final = 9  # `receive` has something to say, as it was asked to tell
 TROUBLE: Final = 10  # a failure that concerns no callback, for the log (a disk that is full)
+CONNECTED: Final = 11  # a WebSocket that `connect` asked for is open; MESSAGE … and CLOSED follow as for any other
+FAILED: Final = 12  # it will not be; the last event of its number
 
 # What `send`, `close`, `ping`, `begin` and `write` answer (nanonext's convention).
 SENT: Final = 0
@@ -46,6 +48,14 @@ FRAMES_BINARY: Final = 2  # binary: a text message closes with 1003
 REACH_BELOW: Final = 0  # all, whatever it has there
 REACH_EXACT: Final = 1  # of one file: the path itself
 REACH_ALL: Final = 2  # of one file: all, answered with the file
+
+# Why FAILED; the first item of `FailureParts`.
+WHY_SYSTEM: Final = 0  # an `errno` says it: refused, unreachable, reset …
+WHY_TIMED_OUT: Final = 1  # open_timeout_s is over
+WHY_ANSWERED: Final = 2  # the server answered with another status than 101
+WHY_PROTOCOL: Final = 3  # what it answered is no HTTP, or no agreement to our handshake
+WHY_CANCELLED: Final = 4  # `close` or `shutdown` came first
+WHY_CERTIFICATE: Final = 5  # the server's certificate is not to be trusted
 
 # Which events a route wants; the third item of a `RouteSpec`.
 WANTS_HEAD: Final = 1
@@ -80,6 +90,13 @@ room: at most 10,000, or 16 MiB with the heads they are about, wait.
 BodyParts: TypeAlias = tuple[int, int, str, str, str, bytes, bytes | Spool | int, Address, bool, bytes | None]
 """RequestParts with a body, as in REQUEST: all of it, in memory or in a file, or the number that `receive` wants."""
 
+FailureParts: TypeAlias = tuple[int, int, str, tuple[int, str, bytes, bytes] | None]
+"""`(why, errno, text, answer)`.
+
+`why` is one of WHY_…; `errno` is 0 but for WHY_SYSTEM, `text` says what `why` alone does not. `answer` is there for
+WHY_ANSWERED: `(status, reason, fields, body)`, with `fields` as in `RequestParts` and at most 64 KiB of body.
+"""
+
 Event: TypeAlias = (
     tuple[Literal[0], int, RequestParts]
     | tuple[Literal[1], int, BodyParts]
@@ -89,8 +106,12 @@ Event: TypeAlias = (
     | tuple[Literal[5, 6, 7, 9], int, None]
     | tuple[Literal[8], int, LogParts]
     | tuple[Literal[10], int, str]
+    | tuple[Literal[11], int, tuple[bytes, str | None]]
+    | tuple[Literal[12], int, FailureParts]
 )
-"""`(kind, number, payload)`. The payload of OPEN is `(parts, subprotocol)`: the one agreed on, or None."""
+"""`(kind, number, payload)`. The payload of OPEN is `(parts, subprotocol)`: the one agreed on, or None.
+
+That of CONNECTED is `(fields, subprotocol)`: the server's header fields, as in `RequestParts`."""
 
 WebSocketSpec: TypeAlias = tuple[Sequence[str], bool, tuple[int, int, int, bool] | None, int, int, Sequence[str] | None]
 """`(subprotocols, requires_subprotocol, deflate, slow_client, frames, allowed_origins)`.
@@ -239,6 +260,17 @@ class Core:
         bodies over `max_body_in_memory_bytes` go).
         Raises: OSError (errno kept; `filename` is the root that cannot be opened, None if it is the address),
         ValueError for an address that is not a literal, a header that HTTP cannot carry, an unusable `tls`.
+        """
+
+    def connect(self, address: Address, config: Mapping[str, object]) -> int:
+        """Begin to open a WebSocket at `address`; return its number at once. CONNECTED follows, or FAILED.
+
+        `config`: `host` (the Host field), `target` (path and query), `fields` (more header fields), `websocket` (a
+        WebSocketSpec: what is offered; with requires_subprotocol the server must choose one), `limits` as in `listen`,
+        `open_timeout_s` (connecting and handshakes; None: no bound), `tls` (None, or a TlsSpec and the name that the
+        server's certificate has to be for).
+        Raises: OSError (errno kept) if it can't even begin; ValueError for an address that is not a literal, and for
+        what HTTP cannot carry or the handshake sets itself.
         """
 
     def set_routes(self, server: int, routes: Sequence[RouteSpec]) -> list[int] | None:
@@ -405,7 +437,10 @@ class Core:
         """
 
     def close(self, number: int, code: int, reason: str) -> int:
-        """Begin the closing handshake. SENT or SHUT. Raises: ValueError for a code that may not be sent."""
+        """Begin the closing handshake; before CONNECTED: give up (FAILED follows). SENT or SHUT.
+
+        Raises: ValueError for a code that may not be sent.
+        """
 
     def ping(self, number: int, data: bytes) -> int:
         """Send a ping of at most 125 bytes. SENT, SHUT or FULL. Raises: ValueError."""

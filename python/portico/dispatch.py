@@ -13,10 +13,24 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MethodType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from weakref import WeakValueDictionary
 
-from portico._core import ARRIVED, CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED, TROUBLE
+from portico._core import (
+    ARRIVED,
+    CLOSED,
+    CONNECTED,
+    DRAINED,
+    FAILED,
+    GONE,
+    HEAD,
+    LOGGED,
+    MESSAGE,
+    OPEN,
+    REQUEST,
+    STOPPED,
+    TROUBLE,
+)
 from portico.body import BodyError, Inflow, SpooledBytes
 from portico.lateness import LATE_S
 from portico.pull import byte_size, cancel, settle
@@ -27,7 +41,7 @@ from portico.stream_connection import StreamConnection
 from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
-    from portico._core import Address, Batch, BodyParts, Core, Event, LogParts, RequestParts
+    from portico._core import Address, Batch, BodyParts, Core, Event, FailureParts, LogParts, RequestParts
     from portico.proxies import ProxiedAddress
     from portico.request import Parts
     from portico.routes import Route
@@ -56,12 +70,23 @@ class Site:
         self.links = {key: link for key, link in list(self.links.items()) if key[0] in routes}
 
 
+class Caller(Protocol):
+    """Who asked for a WebSocket at another server."""
+
+    def connected(self, fields: bytes, subprotocol: str | None) -> WebSocket:
+        """It is open."""
+
+    def failed(self, failure: FailureParts) -> None:
+        """It will not be."""
+
+
 class Dispatcher:
     """Batches into calls. `spawn` starts an awaitable; `defer` runs a job when all that was spawned has started."""
 
     def __init__(self, core: Core, spawn: Callable[[object], Future], defer: Callable[[Job], None]) -> None:
         self.sites: dict[int, Site] = {}
         self.sockets: dict[int, WebSocket] = {}
+        self.callers: dict[int, Caller] = {}  # by connection that is not open yet
         self._core = core
         self._respond = core.respond
         self._spawn = spawn
@@ -84,6 +109,8 @@ class Dispatcher:
             LOGGED: self._logged,
             ARRIVED: self._arrived,
             TROUBLE: self._trouble,
+            CONNECTED: self._connected,
+            FAILED: self._failed,
         }
         self._handlers = handlers
 
@@ -343,9 +370,20 @@ class Dispatcher:
         parts, subprotocol = payload
         site = self.sites[parts[0]]
         link = site.links.get((parts[1], subprotocol)) or self._link(site, parts[1], subprotocol)
-        ws = self.sockets[number] = WebSocket(number, link, parts)
+        self._welcome(WebSocket(number, link, parts), link)
+
+    def _connected(self, number: int, payload: tuple[bytes, str | None]) -> None:
+        ws = self.callers.pop(number).connected(*payload)
+        self._welcome(ws, ws._link)
+
+    def _failed(self, number: int, failure: FailureParts) -> None:
+        self.callers.pop(number).failed(failure)
+
+    def _welcome(self, ws: WebSocket, link: Link) -> None:
+        number = ws.id
+        self.sockets[number] = ws
         if link.listener is not None:
-            ws._listeners = (MethodType(link.listener, ws),)
+            ws._listeners = (MethodType(link.listener, ws), *ws._listeners)
         if link.route.on_open is None:
             return
         try:

@@ -44,7 +44,7 @@ def make_core() -> Core:
 
 
 class Resident(Protocol):
-    """Something that lives in a Home: a server."""
+    """Something that lives in a Home: a server, or a client."""
 
     def home_ended(self, in_child: bool) -> None:
         """The core is gone; no more events will come. `in_child`: gone only in this process, which is a fork."""
@@ -184,10 +184,13 @@ class Home:
             self._serving -= 1
             self._interrupted = False
 
-    def run_until(self, is_over: Callable[[], bool]) -> None:
-        """Run callbacks until `is_over()`, whatever `interrupt()` says."""
-        self._require_turn("wait_closed()")
-        blocking.serve(self, lambda: is_over() or not self.is_alive)
+    def run_until(self, is_over: Callable[[], bool], timeout: float | None = None, what: str = "wait_closed()") -> bool:
+        """Run callbacks until `is_over()`, whatever `interrupt()` says; False if `timeout` seconds passed first.
+
+        `what` is called so in the RuntimeError that says why this is not the time or the thread for it.
+        """
+        self._require_turn(what)
+        return blocking.serve(self, lambda: is_over() or not self.is_alive, timeout)
 
     def interrupt(self) -> bool:
         """End the `serve` or `service` that this Home is in; False if it is in none. Any thread."""

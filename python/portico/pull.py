@@ -97,6 +97,11 @@ class Pull:
         if size is not None:
             self._core.release(self._number, size)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `take` has a message, or says that there will be none."""
+        return self._messages is not None or self._is_over
+
     def take(self) -> str | bytes | None:
         """The next message; None if there is none now. Raises: StopAsyncIteration if there will be none."""
         if self._messages is None:

@@ -771,7 +771,7 @@ def _spec(number: int, route: Route) -> RouteSpec:
         | (WANTS_WEBSOCKET if route.wants_websocket else 0)
         | (WANTS_BODY if route.stream_body else 0)
     )
-    websocket = _websocket_spec(route) if route.changes_websockets else None
+    websocket = websocket_spec(route) if route.changes_websockets else None
     gzip = None if route.gzip is None else _gzip_spec(route.gzip)
     return number, route.path, route.prefix, route.methods or (), wants, route.inline, websocket, gzip
 
@@ -788,7 +788,7 @@ def _cors_spec(cors: Cors) -> CorsSpec:
     return origins, methods, headers, cors.expose, cors.credentials, cors.max_age_s
 
 
-def _websocket_spec(route: Route) -> WebSocketSpec:
+def websocket_spec(route: Route) -> WebSocketSpec:
     deflate = route.deflate
     how = None
     if deflate is not None:

@@ -17,7 +17,9 @@ from portico._core import (
     ARRIVED,
     BODILESS,
     CLOSED,
+    CONNECTED,
     DRAINED,
+    FAILED,
     FULL,
     GONE,
     HEAD,
@@ -28,6 +30,7 @@ from portico._core import (
     SENT,
     SHUT,
     STOPPED,
+    WHY_CANCELLED,
 )
 
 if TYPE_CHECKING:
@@ -107,6 +110,7 @@ class FakeCore:
         self.commands: list[tuple[Any, ...]] = []
         self.configs: dict[int, Mapping[str, Any]] = {}
         self.sockets: dict[int, int] = {}  # open WebSocket → its server
+        self.calling: set[int] = set()  # what `connect` asked for and nobody has answered
         self.unanswered: set[int] = set()
         self.bodiless: set[int] = set()  # HEAD requests
         self.bodies: dict[int, bytearray] = {}  # by connection: what `write` and `respond_file` sent, also in the end
@@ -120,6 +124,7 @@ class FakeCore:
         self.queued: set[int] = set()  # connections for which something is queued; `drained` ends that
         self.members: dict[tuple[int, str], set[int]] = {}  # (server, topic) → its subscribers
         self.listen_error: OSError | None = None
+        self.connect_error: OSError | None = None
         self.files: dict[int, list[Any]] = {}  # listening server → its static paths
         self.files_error: Exception | None = None
         self.routes_error: Exception | None = None
@@ -168,6 +173,19 @@ class FakeCore:
         if body in self._awaited:
             self._awaited.discard(body)
             self.push(ARRIVED, number)
+
+    def connected(
+        self, number: int, *, headers: Sequence[tuple[str, str]] = (), subprotocol: str | None = None
+    ) -> None:
+        """A server agrees to what `connect` asked for."""
+        self.calling.discard(number)
+        self.sockets[number] = 0
+        fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
+        self.push(CONNECTED, number, (fields, subprotocol))
+
+    def failed(self, number: int, why: int, errno: int = 0, text: str = "", answer: Any = None) -> None:
+        self.calling.discard(number)
+        self.push(FAILED, number, (why, errno, text, answer))
 
     def message(self, number: int, data: str | bytes) -> None:
         self.push(MESSAGE, number, data)
@@ -263,6 +281,15 @@ class FakeCore:
         if self.routes_error is not None:
             raise self.routes_error
         return list(self.former_routes) if server in self.files else None
+
+    def connect(self, address: Any, config: Mapping[str, Any]) -> int:
+        self.commands.append(("connect", address))
+        if self.connect_error is not None:
+            raise self.connect_error
+        number = next(_numbers)
+        self.configs[number] = config
+        self.calling.add(number)
+        return number
 
     def set_files(self, server: int, files: Sequence[Any]) -> bool:
         self.commands.append(("set_files", server, list(files)))
@@ -404,6 +431,9 @@ class FakeCore:
 
     def close(self, number: int, code: int, reason: str) -> int:
         self.commands.append(("close", number, code, reason))
+        if number in self.calling:
+            self.failed(number, WHY_CANCELLED)
+            return SENT
         if not self._forget(number):
             return SHUT
         self.push(CLOSED, number, (code, reason))

@@ -5,6 +5,7 @@ Reads and checks; encrypting is the native half's business. Thread: any (pure, b
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -28,6 +29,12 @@ MinVersion: TypeAlias = Literal["1.2", "1.3"]
 
 _DAY_S: Final = 86400
 _BEGIN: Final = b"-----BEGIN"
+_SYSTEM_CAS: Final = (
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/ca-bundle.pem",  # openSUSE
+    "/etc/ssl/cert.pem",  # Alpine, the BSDs, macOS
+)
 
 
 class TlsConfig:
@@ -168,6 +175,19 @@ def write_cert(cn: str | Sequence[str] = "127.0.0.1", valid_days: float = 365) -
     except ValueError as error:
         raise ValueError(f"write_cert({cn!r}): {error}") from None
     return CertPair((certificate, key), (certificate, ""))
+
+
+@functools.cache
+def system_trust() -> TlsConfig:
+    """For a client that trusts whom this system trusts: SSL_CERT_FILE, or where distributions keep their CAs.
+
+    Read once. Raises: OSError, ValueError.
+    """
+    named = os.environ.get("SSL_CERT_FILE")
+    path = named or next(filter(os.path.exists, _SYSTEM_CAS), None)
+    if path is None:
+        raise ValueError("this system has no CAs in a known place; give them by SSL_CERT_FILE, or tls_config(client=…)")
+    return tls_config(client=path)
 
 
 def _read_trusted(client: object) -> tuple[bytes, bytes]:

@@ -4,7 +4,7 @@
 
 use crate::error::HttpRefusal;
 use crate::http_body::BodyFraming;
-use crate::http_fields::{FieldSpan, Span, bad_request, expect_lf, value_len};
+use crate::http_fields::{FieldSpan, Span, bad_request, expect_lf, value_len, write_block};
 use crate::http_framing::Control;
 use crate::http_head::{VERSION_NOT_SUPPORTED, Version, read_version};
 use crate::http_request::find;
@@ -167,6 +167,11 @@ impl ResponseHead {
     /// The first value of this name, in any case.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         find(&self.bytes, &self.fields, name)
+    }
+
+    /// All fields as `Name:value\r\n`.
+    pub fn field_block(&self) -> Vec<u8> {
+        write_block(&self.bytes, &self.fields)
     }
 
     /// How the end of the body is found (RFC 9112 §6.3); it depends on what was asked.

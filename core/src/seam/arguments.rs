@@ -87,7 +87,7 @@ pub fn payload_of<'a>(data: &'a Bound<'_, PyAny>) -> PyResult<(Opcode, Cow<'a, [
 
 type InlineSpec = (u16, Vec<(String, String)>, Vec<u8>);
 type DeflateSpec = (u8, u8, usize, bool);
-type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8, u8, Option<Vec<String>>);
+pub type WebSocketSpec = (Vec<String>, bool, Option<DeflateSpec>, u8, u8, Option<Vec<String>>);
 type GzipSpec = (u8, u64, Vec<String>);
 pub type RouteSpec =
     (Number, String, bool, Vec<String>, u8, Option<InlineSpec>, Option<WebSocketSpec>, Option<GzipSpec>);
@@ -243,7 +243,7 @@ fn check_fields(fields: &[(String, String)]) -> Result<(), MountError> {
         .map_err(|error| MountError::Field(error.to_string()))
 }
 
-fn websocket_options(spec: WebSocketSpec) -> PyResult<WebSocketOptions> {
+pub fn websocket_options(spec: WebSocketSpec) -> PyResult<WebSocketOptions> {
     let (subprotocols, requires_subprotocol, deflate, slow_client, frames, allowed_origins) = spec;
     let deflate = deflate.map(|(level, window_bits, min_bytes, context_takeover)| {
         if !(1..=9).contains(&level) || !(9..=15).contains(&window_bits) {

@@ -3,10 +3,13 @@
 //! Thread: home, attached to the interpreter.
 
 use super::spool::Spool;
-use super::{ARRIVED, CLOSED, DRAINED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED, TROUBLE};
+use super::{
+    ARRIVED, CLOSED, CONNECTED, DRAINED, FAILED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED, TROUBLE,
+    WHY_ANSWERED, WHY_CANCELLED, WHY_CERTIFICATE, WHY_PROTOCOL, WHY_SYSTEM, WHY_TIMED_OUT,
+};
 use crate::access_log::{Asked, Record};
 use crate::engine::{Engine, Handled};
-use crate::mailbox::{Body, Event, Kind, Request};
+use crate::mailbox::{Body, Event, Failure, Kind, Request, Why};
 use crate::number::Number;
 use crate::route_table::Route;
 use pyo3::prelude::*;
@@ -192,7 +195,27 @@ fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResul
         Kind::Logged(record) => (LOGGED, number, log_parts(py, &record)?).into_pyobject(py),
         Kind::Arrived => (ARRIVED, number, py.None()).into_pyobject(py),
         Kind::Trouble(text) => (TROUBLE, number, text).into_pyobject(py),
+        Kind::Connected { head, protocol } => {
+            (CONNECTED, number, (PyBytes::new(py, &head.field_block()), protocol)).into_pyobject(py)
+        }
+        Kind::Failed(failure) => (FAILED, number, failure_parts(py, *failure)?).into_pyobject(py),
     }
+}
+
+fn failure_parts(py: Python<'_>, failure: Failure) -> PyResult<Bound<'_, PyTuple>> {
+    let (why, errno) = match failure.why {
+        Why::System(errno) => (WHY_SYSTEM, errno),
+        Why::TimedOut => (WHY_TIMED_OUT, 0),
+        Why::Answered => (WHY_ANSWERED, 0),
+        Why::Protocol => (WHY_PROTOCOL, 0),
+        Why::Cancelled => (WHY_CANCELLED, 0),
+        Why::Certificate => (WHY_CERTIFICATE, 0),
+    };
+    let answer = failure.answer.map(|(head, body)| {
+        let (fields, body) = (PyBytes::new(py, &head.field_block()), PyBytes::new(py, &body));
+        (head.status(), head.reason().into_owned(), fields, body)
+    });
+    (why, errno, failure.text, answer).into_pyobject(py)
 }
 
 fn request_parts(py: Python<'_>, request: Request) -> PyResult<Bound<'_, PyTuple>> {

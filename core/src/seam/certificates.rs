@@ -5,9 +5,10 @@
 use super::arguments::value_error;
 use crate::certificate;
 use crate::tls_config::{ConfigError, IdentityPem, TlsSpec, certificates_of};
+use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,24 @@ fn refused(ConfigError(text): ConfigError) -> PyErr {
 /// A key under a password takes its time, on purpose.
 pub fn server_tls(py: Python<'_>, parts: TlsSpecParts) -> PyResult<Arc<ServerConfig>> {
     py.detach(|| spec_of(parts).server()).map_err(refused)
+}
+
+/// The last configuration of a client, and what it was made of: who connects again need not read a hundred CAs again,
+/// and can resume the session.
+#[derive(Default)]
+pub struct ClientTls(Mutex<Option<(TlsSpecParts, Arc<ClientConfig>)>>);
+
+impl ClientTls {
+    pub fn get(&self, py: Python<'_>, parts: TlsSpecParts) -> PyResult<Arc<ClientConfig>> {
+        if let Some((known, config)) = &*self.0.lock()
+            && *known == parts
+        {
+            return Ok(Arc::clone(config));
+        }
+        let config = py.detach(|| spec_of(parts.clone()).client()).map_err(refused)?;
+        *self.0.lock() = Some((parts, Arc::clone(&config)));
+        Ok(config)
+    }
 }
 
 #[pyfunction]

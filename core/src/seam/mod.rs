@@ -5,9 +5,11 @@
 mod arguments;
 mod batch;
 mod certificates;
+mod outbound;
 mod spool;
 
 use crate::connection::{Connection, Turn};
+use crate::dial::dial;
 use crate::engine::Engine;
 use crate::http::Answer;
 use crate::http_compress::{Ready, compress_inline};
@@ -27,7 +29,8 @@ use arguments::{
     open_listener, os_error, payload_of, routes_of, value_error,
 };
 use batch::Batch;
-use certificates::{TlsSpecParts, check_tls, read_certificate, server_tls, write_certificate};
+use certificates::{ClientTls, TlsSpecParts, check_tls, read_certificate, server_tls, write_certificate};
+use outbound::{Outbound, outbound_of};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyImportError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
@@ -57,6 +60,15 @@ const DRAINED: u8 = 7;
 const LOGGED: u8 = 8;
 const ARRIVED: u8 = 9;
 const TROUBLE: u8 = 10;
+const CONNECTED: u8 = 11;
+const FAILED: u8 = 12;
+
+const WHY_SYSTEM: u8 = 0;
+const WHY_TIMED_OUT: u8 = 1;
+const WHY_ANSWERED: u8 = 2;
+const WHY_PROTOCOL: u8 = 3;
+const WHY_CANCELLED: u8 = 4;
+const WHY_CERTIFICATE: u8 = 5;
 
 const SENT: u8 = 0;
 const SHUT: u8 = 7;
@@ -96,6 +108,7 @@ struct Core {
     engine: Arc<Engine>,
     watchman: Mutex<Option<JoinHandle<()>>>,
     is_shut: AtomicBool,
+    client_tls: ClientTls,
 }
 
 #[pymethods]
@@ -103,7 +116,12 @@ impl Core {
     #[new]
     fn new() -> PyResult<Core> {
         let engine = Engine::new().map_err(|errno| os_error(errno.into()))?;
-        Ok(Core { engine: Arc::new(engine), watchman: Mutex::new(None), is_shut: AtomicBool::new(false) })
+        Ok(Core {
+            engine: Arc::new(engine),
+            watchman: Mutex::new(None),
+            is_shut: AtomicBool::new(false),
+            client_tls: ClientTls::default(),
+        })
     }
 
     fn take(&self, py: Python<'_>, max_events: usize, timeout: Option<f64>) -> PyResult<Batch> {
@@ -177,6 +195,24 @@ impl Core {
             lease.add_site(listener, settings, routes, mounts, tls)
         });
         Ok((number.map_err(|errno| os_error(errno.into()))?, host, port))
+    }
+
+    fn connect(&self, py: Python<'_>, address: Bound<'_, PyAny>, config: Bound<'_, PyDict>) -> PyResult<Number> {
+        self.check_alive()?;
+        self.start_watchman()?;
+        let Outbound { destination, call, settings, has_deflate, tls } = outbound_of(&address, &config)?;
+        let tls = match tls {
+            Some((spec, name)) => Some((self.client_tls.get(py, spec)?, name)),
+            None => None,
+        };
+        self.engine.has_deflate.fetch_or(has_deflate, Ordering::Relaxed);
+        let number = py.detach(|| {
+            let stream = dial(&destination, tls)?;
+            let mut lease = self.engine.lease();
+            lease.tick();
+            lease.call(stream, call, settings).map_err(std::io::Error::from)
+        });
+        number.map_err(os_error)
     }
 
     fn set_routes(&self, py: Python<'_>, server: Number, routes: Vec<RouteSpec>) -> PyResult<Option<Vec<Number>>> {
@@ -810,6 +846,14 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("LOGGED", LOGGED),
         ("ARRIVED", ARRIVED),
         ("TROUBLE", TROUBLE),
+        ("CONNECTED", CONNECTED),
+        ("FAILED", FAILED),
+        ("WHY_SYSTEM", WHY_SYSTEM),
+        ("WHY_TIMED_OUT", WHY_TIMED_OUT),
+        ("WHY_ANSWERED", WHY_ANSWERED),
+        ("WHY_PROTOCOL", WHY_PROTOCOL),
+        ("WHY_CANCELLED", WHY_CANCELLED),
+        ("WHY_CERTIFICATE", WHY_CERTIFICATE),
         ("BODILESS", BODILESS),
         ("SENT", SENT),
         ("SHUT", SHUT),

@@ -31,7 +31,13 @@ def service(source: Source, timeout: float | None, is_over: Callable[[], bool]) 
                 return 0
 
 
-def serve(source: Source, is_over: Callable[[], bool]) -> None:
-    """Run callbacks until `is_over()`."""
+def serve(source: Source, is_over: Callable[[], bool], timeout: float | None = None) -> bool:
+    """Run callbacks until `is_over()`; False if `timeout` seconds passed first."""
+    deadline = None if timeout is None else time.monotonic() + timeout
     while not is_over():
-        source.turn(None)
+        if deadline is not None:
+            timeout = deadline - time.monotonic()
+            if timeout <= 0:
+                return False
+        source.turn(timeout)
+    return True

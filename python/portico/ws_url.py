@@ -1,0 +1,94 @@
+"""Where a WebSocket URL leads (RFC 6455 §3): the address to connect to, and what to ask for there.
+
+Resolves no names. Thread: any (pure).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+# The http forms too, as browsers take them by now (WHATWG WebSockets §3.1); and `server.url` is one.
+_SECURE: Final = {"ws": False, "wss": True, "http": False, "https": True}
+_PORTS: Final = {False: 80, True: 443}
+# RFC 3986 §3.3, §3.4: what stands for itself; `%` because it has been encoded already.
+_TARGET_CHARACTERS: Final = "%/?:@!$&'()*+,;=-._~"
+_CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """What one URL says. `path` is that of a unix socket, and then `name` and `port` mean nothing."""
+
+    name: str
+    port: int
+    path: str | None
+    is_secure: bool
+    host: str
+    target: str
+
+    @property
+    def needs_resolving(self) -> bool:
+        """Whether other machines have to be asked for its address."""
+        return self.path is None and self.literal is None
+
+    @property
+    def literal(self) -> str | None:
+        """The name, if it is an IP address and needs no resolving."""
+        try:
+            return str(ipaddress.ip_address(self.name))
+        except ValueError:
+            return None
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path is not None else self.host
+
+
+def read_url(url: str) -> Destination:
+    """Read `ws://host:port/path?query`, `wss:`, their http forms, or `unix:/path/of/socket`.
+
+    What no URL can hold is percent-encoded in path and query. Raises: TypeError; ValueError that says what is wrong.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"a URL must be a str, not {type(url).__name__}")
+    if _CONTROL.search(url):
+        raise ValueError(f"a URL has no spaces and control characters; got {url!r}")
+    if url.startswith("unix:"):
+        return _read_unix(url)
+    parts = urlsplit(url)
+    if parts.scheme not in _SECURE:
+        raise ValueError(f"a WebSocket URL begins with ws://, wss:// or unix:, not {parts.scheme or url!r}: {url!r}")
+    if parts.fragment or url.endswith("#"):
+        raise ValueError(f"a WebSocket URL has no fragment (RFC 6455 §3); got {url!r}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"credentials in a URL are not sent; give them as headers={{'Authorization': …}}: {url!r}")
+    if not parts.hostname:
+        raise ValueError(f"this URL names no host: {url!r}")
+    is_secure = _SECURE[parts.scheme]
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"the port in {url!r} is none: {error}") from None
+    if port == 0:
+        raise ValueError(f"nothing listens on port 0; got {url!r}")
+    name = unquote(parts.hostname)
+    try:
+        name = name.encode("ascii").decode() if name.isascii() else name.encode("idna").decode()
+    except UnicodeError as error:
+        raise ValueError(f"the host in {url!r} is no name: {error}") from None
+    bracketed = f"[{name}]" if ":" in name else name
+    host = bracketed if port in (None, _PORTS[is_secure]) else f"{bracketed}:{port}"
+    target = quote(parts.path or "/", safe=_TARGET_CHARACTERS)
+    if parts.query:
+        target += "?" + quote(parts.query, safe=_TARGET_CHARACTERS)
+    return Destination(name, port or _PORTS[is_secure], None, is_secure, host, target)
+
+
+def _read_unix(url: str) -> Destination:
+    path = url.removeprefix("unix:").removeprefix("//")
+    if not path:
+        raise ValueError(f"this URL names no socket: {url!r}; it is unix:/path/of/socket")
+    return Destination("", 0, path, False, "localhost", "/")

@@ -1,0 +1,393 @@
+"""The client against a fake core: attempts, errors, styles, and nothing left over."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import portico
+from portico import Client, ConnectionClosed, HandshakeError, HandshakeRefused, SendResult
+from portico._core import WHY_ANSWERED, WHY_PROTOCOL, WHY_SYSTEM, WHY_TIMED_OUT
+from portico.home import current_home
+from portico.testing import FakeCore
+
+URL = "ws://127.0.0.1:80/chat"
+DEADLINE_S = 10
+
+
+def answer_with(core: FakeCore, act: Callable[[int], None]) -> None:
+    """Let `act` answer each `connect` of this core, as a server would, a moment later."""
+    connect = core.connect
+
+    def connect_and_answer(address: Any, config: Any) -> int:
+        number = connect(address, config)
+        act(number)
+        return number
+
+    core.connect = connect_and_answer  # type: ignore[method-assign]
+
+
+@pytest.fixture
+def agreeing(core: FakeCore) -> FakeCore:
+    """A core whose every call is answered with 101."""
+    answer_with(core, lambda number: core.connected(number, headers=[("Server", "fake")], subprotocol="v1"))
+    return core
+
+
+# Blocking
+
+
+def test_a_blocking_client_talks_and_closes(agreeing: FakeCore) -> None:
+    with portico.connect(URL, subprotocols=["v1"]) as ws:
+        assert ws.is_open
+        assert ws.subprotocol == "v1"
+        assert ws.response_headers["server"] == "fake"
+        assert ws.request.uri == "/chat"
+        assert ws.send("hello") is SendResult.SENT
+        agreeing.message(ws.id, "there")
+        agreeing.message(ws.id, b"\x00")
+        assert ws.recv() == "there"
+        assert ws.recv(1) == b"\x00"
+        with pytest.raises(TimeoutError, match=r"0\.01 seconds"):
+            ws.recv(0.01)
+    assert ws.close_code == 1000
+    assert agreeing.said("close") == [(ws.id, 1000, "")]
+    with pytest.raises(ConnectionClosed, match="1000"):
+        ws.recv()
+    assert ws.send("late") is SendResult.CLOSED
+    assert current_home().residents == {}
+
+
+def test_what_is_asked_for(agreeing: FakeCore) -> None:
+    with portico.connect(
+        "ws://127.0.0.1:8000/a?b=c",
+        headers={"Authorization": "Bearer x", "Cookie": ["a=1", "b=2"]},
+        subprotocols=["v2", "v1"],
+        requires_subprotocol=True,
+        deflate=portico.Deflate(level=1),
+        limits=portico.Limits(max_message_bytes=1000),
+        open_timeout_s=3,
+    ) as ws:
+        config = agreeing.configs[ws.id]
+    assert agreeing.said("connect") == [(("127.0.0.1", 8000),)]
+    assert (config["host"], config["target"], config["open_timeout_s"]) == ("127.0.0.1:8000", "/a?b=c", 3.0)
+    assert config["fields"] == [("Authorization", "Bearer x"), ("Cookie", "a=1"), ("Cookie", "b=2")]
+    assert config["websocket"][:3] == (("v2", "v1"), True, (1, 15, 860, False))
+    assert config["limits"]["max_message_bytes"] == 1000
+
+
+def test_iteration_ends_with_the_connection(agreeing: FakeCore) -> None:
+    ws = portico.connect(URL)
+    for message in ("a", "b"):
+        agreeing.message(ws.id, message)
+    agreeing.closed(ws.id, 1001, "restart")
+    assert list(ws) == ["a", "b"]
+    assert (ws.close_code, ws.close_reason) == (1001, "restart")
+    assert ws.wait_closed()
+
+
+def test_a_message_counts_until_the_next_is_asked_for(agreeing: FakeCore) -> None:
+    ws = portico.connect(URL)
+    agreeing.message(ws.id, "abc")
+    assert ws.recv() == "abc"
+    assert agreeing.held_bytes[ws.id] == 3
+    with pytest.raises(TimeoutError):
+        ws.recv(0.01)
+    assert agreeing.held_bytes[ws.id] == 0
+    ws.close()
+    ws.wait_closed()
+
+
+def test_servers_of_the_same_thread_go_on_while_a_client_waits(agreeing: FakeCore) -> None:
+    seen: list[str] = []
+    server = portico.start_server("127.0.0.1", 0, lambda req: seen.append(req.path), quiet=True)
+    ws = portico.connect(URL)
+    agreeing.request(server._number, "/while")
+    with pytest.raises(TimeoutError):
+        ws.recv(0.01)
+    assert seen == ["/while"]
+    ws.close()
+    server.stop()
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "text"),
+    [
+        ((WHY_SYSTEM, errno.ECONNREFUSED), ConnectionRefusedError, r"Connection refused: 127\.0\.0\.1:80"),
+        ((WHY_SYSTEM, errno.ENETUNREACH), OSError, "unreachable"),
+        ((WHY_TIMED_OUT, 0, "no answer"), TimeoutError, r"127\.0\.0\.1:80: no answer"),
+        ((WHY_PROTOCOL, 0, "wrong accept"), HandshakeError, "wrong accept"),
+        ((WHY_ANSWERED, 0, "", (404, "Not Found", b"A:b\r\n", b"gone")), HandshakeRefused, "404 Not Found"),
+    ],
+)
+def test_each_failure_has_an_error_of_its_own(core: FakeCore, failure: Any, kind: type[OSError], text: str) -> None:
+    answer_with(core, lambda number: core.failed(number, *failure))
+    with pytest.raises(kind, match=text) as caught:
+        portico.connect(URL)
+    assert type(caught.value) is kind
+    assert isinstance(caught.value, OSError)
+    if isinstance(caught.value, HandshakeRefused):
+        refused = caught.value
+        assert (refused.status, refused.reason, refused.headers["a"], refused.body) == (404, "Not Found", "b", b"gone")
+    elif failure[0] == WHY_SYSTEM:
+        assert caught.value.errno == failure[1]
+    assert current_home().residents == {}
+    assert current_home().dispatcher.callers == {}
+
+
+def test_the_next_address_is_tried(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(0, 0, 0, "", ("::1", 80, 0, 0)), (0, 0, 0, "", ("127.0.0.1", 80)), (0, 0, 0, "", ("127.0.0.1", 80))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    fates = [lambda number: core.failed(number, WHY_SYSTEM, errno.ECONNREFUSED), core.connected]
+    answer_with(core, lambda number: fates.pop(0)(number))
+    with portico.connect("ws://somewhere/"):
+        assert core.said("connect") == [(("::1", 80),), (("127.0.0.1", 80),)]
+
+
+def test_an_answer_is_final_whatever_other_addresses_there_are(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(0, 0, 0, "", ("::1", 80, 0, 0)), (0, 0, 0, "", ("127.0.0.1", 80))]
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: found)
+    answer_with(core, lambda number: core.failed(number, WHY_ANSWERED, 0, "", (403, "", b"", b"")))
+    with pytest.raises(HandshakeRefused):
+        portico.connect("ws://somewhere/")
+    assert len(core.said("connect")) == 1
+
+
+def test_a_socket_that_cannot_even_begin(core: FakeCore) -> None:
+    core.connect_error = OSError(errno.EMFILE, "Too many open files")
+    with pytest.raises(OSError, match=r"Too many open files: 127\.0\.0\.1:80") as caught:
+        portico.connect(URL)
+    assert caught.value.errno == errno.EMFILE
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "text"),
+    [
+        ({"on_message": "f"}, TypeError, "on_message must be callable"),
+        ({"headers": "X: y"}, TypeError, "headers must be"),
+        ({"subprotocols": "chat"}, TypeError, "list of names"),
+        ({"requires_subprotocol": True}, ValueError, "needs subprotocols"),
+        ({"deflate": 9}, TypeError, "deflate must be"),
+        ({"limits": {}}, TypeError, r"portico\.Limits"),
+        ({"open_timeout_s": 0}, ValueError, "positive number of seconds"),
+        ({"open_timeout_s": True}, ValueError, "positive number of seconds"),
+        ({"callbacks": "thread"}, ValueError, "none is given"),
+        ({"on_open": print, "callbacks": "never"}, ValueError, "callbacks must be one of"),
+    ],
+)
+def test_options_are_checked_first(core: FakeCore, options: Any, kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text):
+        portico.connect(URL, **options)
+    assert core.commands == []
+
+
+def test_a_client_without_callbacks_takes_none_later(agreeing: FakeCore) -> None:
+    with portico.connect(URL) as ws, pytest.raises(RuntimeError, match="on_message=f"):
+        ws.on_message(print)
+
+
+def test_inside_a_callback_the_other_styles_are_named(agreeing: FakeCore) -> None:
+    errors: list[str] = []
+    clients: list[Client] = []
+
+    def call(req: portico.Request) -> str:
+        for wait in (lambda: portico.connect(URL), clients[0].recv, clients[0].wait_closed):
+            with pytest.raises(RuntimeError) as caught:
+                wait()
+            errors.append(str(caught.value))
+        return "ok"
+
+    clients.append(portico.connect(URL))
+    server = portico.start_server("127.0.0.1", 0, call, quiet=True)
+    agreeing.request(server._number)
+    portico.service(0)
+    assert len(errors) == 3
+    assert all("inside a callback" in error for error in errors)
+    clients[0].close()
+    server.stop()
+
+
+def test_another_thread_may_send_and_not_receive(agreeing: FakeCore) -> None:
+    ws = portico.connect(URL)
+    log: list[Any] = []
+
+    def work() -> None:
+        log.append(ws.send("from elsewhere"))
+        try:
+            ws.recv(0)
+        except RuntimeError as error:
+            log.append(str(error))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join(DEADLINE_S)
+    assert log[0] is SendResult.SENT
+    assert "MainThread" in log[1]
+    ws.close()
+    ws.wait_closed()
+
+
+# asyncio
+
+
+def test_an_asyncio_client(agreeing: FakeCore) -> None:
+    async def main() -> None:
+        async with portico.connect(URL) as ws:
+            for message in ("a", "b", "c"):
+                agreeing.message(ws.id, message)
+            assert await ws.receive() == "a"
+            async for message in ws:
+                if message == "c":
+                    break
+            with pytest.raises(RuntimeError, match=r"ws\.receive\(\)"):
+                ws.recv()
+            agreeing.closed(ws.id, 1011)
+            with pytest.raises(ConnectionClosed) as caught:
+                await ws.receive()
+            assert caught.value.code == 1011
+            assert [message async for message in ws] == []
+        with pytest.raises(RuntimeError, match="async with"), portico.connect(URL):
+            pass
+        client = portico.connect(URL)
+        with pytest.raises(RuntimeError, match="has not been opened"):
+            await client.receive()
+        assert client.send("early") is SendResult.CLOSED
+        assert await client is client
+        client.close()
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_connect_is_given_up(core: FakeCore) -> None:
+    async def main() -> None:
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(_connected(), 0.01)
+        assert not core.calling
+        assert len(core.said("close")) == 1
+
+    async def _connected() -> None:
+        await portico.connect(URL)
+
+    asyncio.run(main())
+    portico.service(0)
+    assert current_home().residents == {}
+
+
+# Callbacks
+
+
+def test_callbacks_run_in_order_on_the_home(agreeing: FakeCore) -> None:
+    log: list[Any] = []
+    ws = portico.connect(
+        URL,
+        on_open=lambda ws: log.append(("open", ws.send("hi"))),
+        on_message=lambda ws, message: log.append(message),
+        on_close=lambda ws: log.append(("close", ws.close_code)),
+    )
+    assert log == []
+    agreeing.message(ws.id, "a")
+    agreeing.message(ws.id, b"b")
+    portico.service(0)
+    agreeing.closed(ws.id, 1005)
+    while len(log) < 4:
+        portico.service(1)
+    assert log == [("open", SendResult.SENT), "a", b"b", ("close", 1005)]
+    with pytest.raises(RuntimeError, match="go to its on_message"):
+        ws.recv()
+    assert current_home().residents == {}
+
+
+def test_a_coroutine_callback_keeps_messages_back(agreeing: FakeCore) -> None:
+    log: list[str] = []
+
+    async def on_open(ws: Client) -> None:
+        await asyncio.sleep(0)
+        ws.on_message(lambda binary, message: log.append(message))
+
+    ws = portico.connect(URL, on_open=on_open)
+    agreeing.message(ws.id, "early")
+    while not log:
+        portico.service(1)
+    assert log == ["early"]
+    ws.close()
+
+
+def test_on_error_hears_of_a_failure_and_the_log_otherwise(core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
+    answer_with(core, lambda number: core.failed(number, WHY_SYSTEM, errno.ECONNREFUSED))
+    errors: list[Exception] = []
+    portico.connect(URL, on_error=errors.append)
+    with caplog.at_level(logging.ERROR, "portico"):
+        portico.connect(URL, on_message=print)
+        portico.connect(URL, on_error=lambda error: 1 / 0)
+        for _ in range(3):
+            portico.service(0)
+    assert [type(error) for error in errors] == [ConnectionRefusedError]
+    assert "could not be opened" in caplog.text
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_client_of_an_ended_home_is_over(agreeing: FakeCore) -> None:
+    ws = portico.connect(URL)
+    agreeing.message(ws.id, "left")
+    portico.service(0)
+    current_home().close()
+    assert ws.close_code == 1006
+    assert ws.recv() == "left"
+    with pytest.raises(ConnectionClosed):
+        ws.recv()
+
+
+# Coming back
+
+
+def test_reconnect_waits_longer_each_time_and_comes_back(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("portico.reconnecting._jitter", lambda pause_s: pauses.append(pause_s) or 0.0)
+    refuse = lambda number: core.failed(number, WHY_SYSTEM, errno.ECONNREFUSED)  # noqa: E731
+    busy = lambda number: core.failed(number, WHY_ANSWERED, 0, "", (503, "", b"", b""))  # noqa: E731
+    fates = [refuse, busy, refuse, core.connected, refuse, core.connected]
+    answer_with(core, lambda number: fates.pop(0)(number))
+    clients = []
+    for ws in portico.reconnect(URL, min_delay_s=1, max_delay_s=3):
+        clients.append(ws)
+        if len(clients) == 2:
+            break
+    assert pauses == [1, 2, 3, 1]
+    assert [ws.close_code for ws in clients] == [1000, 1000]
+
+
+def test_reconnect_in_a_loop(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("portico.reconnecting._jitter", lambda pause_s: 0.0)
+    fates = [lambda number: core.failed(number, WHY_TIMED_OUT, 0, "late"), core.connected]
+    answer_with(core, lambda number: fates.pop(0)(number))
+
+    async def main() -> None:
+        rounds = portico.reconnect(URL).__aiter__()
+        ws = await anext(rounds)
+        assert ws.is_open
+        await rounds.aclose()  # type: ignore[attr-defined]
+        assert ws.close_code == 1000
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("failure", [(WHY_PROTOCOL, 0, "x"), (WHY_ANSWERED, 0, "", (404, "", b"", b""))])
+def test_reconnect_does_not_wait_for_what_stays_wrong(core: FakeCore, failure: Any) -> None:
+    answer_with(core, lambda number: core.failed(number, *failure))
+    with pytest.raises(HandshakeError):
+        next(iter(portico.reconnect(URL)))
+
+
+@pytest.mark.parametrize("delays", [{"min_delay_s": 0}, {"max_delay_s": "x"}, {"min_delay_s": 5, "max_delay_s": 1}])
+def test_delays_are_checked(delays: Any) -> None:
+    with pytest.raises(ValueError, match="delay_s"):
+        portico.reconnect(URL, **delays)
