@@ -585,7 +585,7 @@ impl Connection {
         let acknowledged = self.acknowledged();
         let least = match self.protocol {
             Protocol::Http(_) => READ_PROGRESS_BYTES,
-            Protocol::WebSocket(_) => 1, // however slow: it is also asked for pongs
+            Protocol::WebSocket(_) | Protocol::Calling(_) => 1, // however slow: it is also asked for pongs
         };
         let is_so = acknowledged - self.acknowledged_then >= least;
         if is_so {
