@@ -259,9 +259,6 @@ impl Connection {
                 {
                     websocket.lend(turn.spare);
                 }
-                if self.stream.has_end() {
-                    self.make_runnable(turn); // no new byte will tell
-                }
             }
             Err(error) if is_passing(&error) => {}
             Err(error) if matches!(self.protocol, Protocol::Calling(_)) => self.call_broken(&error, turn),
@@ -484,6 +481,9 @@ impl Connection {
 
     fn settle_interest(&mut self, turn: &mut Turn) {
         let wanted = Interest { read: self.wants_read(), write: self.blocked_since.is_some() };
+        if wanted.read && self.life == Life::Open && self.stream.has_end() {
+            self.make_runnable(turn); // no new byte will tell of it
+        }
         if self.is_detached {
             if wanted.read {
                 self.make_runnable(turn);

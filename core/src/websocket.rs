@@ -399,7 +399,7 @@ impl Connection {
 
     /// Python is done with something: answer a close that waited for it, or read on.
     fn lighten(&mut self, turn: &mut Turn, take_off: impl FnOnce(&mut Inbox)) {
-        let has_more = self.is_at_end || self.has_input() || self.stream().has_end();
+        let has_more = self.is_at_end || self.has_input();
         let limits = &self.settings.limits;
         let Protocol::WebSocket(websocket) = &mut self.protocol else { return };
         let was_paused = websocket.is_paused(limits);

@@ -395,6 +395,17 @@ def test_close_notify_in_the_segment_of_the_request_is_seen(tls: Live) -> None:
         assert client.receive_rest() == b""
 
 
+def test_close_notify_behind_messages_that_wait_is_seen(serve: Serve) -> None:
+    app = Recorder()
+    live = serve(app, callbacks="service", tls=CONFIG, limits=portico.Limits(max_inbox_messages=4))
+    texts = [str(index) for index in range(100)]
+    with WebSocketClient(live.address) as client:
+        client.send_text(*texts)
+        client.end()  # TLS's, not TCP's
+        seen = live.service_to_the_end()
+    assert seen == [("open", "/"), *(("text", text) for text in texts), ("close", (1006, ""))]
+
+
 def test_a_websocket_that_is_cut_was_lost(tls: Live) -> None:
     for how in ("close", "reset", "notify"):
         with WebSocketClient(tls.address, f"/{how}") as client:
