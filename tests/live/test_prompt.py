@@ -371,6 +371,7 @@ def test_prompt_without_a_line_editor_works(tmp_path: Path) -> None:
             assert prompt.run("'readline' in sys.modules") == ["False"]
         prompt.type(CTRL_C)
         prompt.wait_for_line("KeyboardInterrupt")
+        assert prompt.ask().body == b"MainThread"
         assert prompt.run("6 * 7") == ["42"]
         assert prompt.ask().body == b"MainThread"
         prompt.run("paths.update({'/print': lambda: print('printed')})")

@@ -141,12 +141,13 @@ class _Hook:
         """Make the prompt see the Ctrl-C that came while the hook waited.
 
         What reads the line can't get an exception from a hook. It has to be interrupted in its own waiting, once the
-        hook has returned, and without a hook in Python, which would be where the exception is raised again.
+        hook has returned, and without a hook in Python, which would be where the exception is raised again; unless it
+        calls the hook for the next line only, and must then find ours.
         """
         if not callable(signal.getsignal(signal.SIGINT)):
             logger.error("a callback raised KeyboardInterrupt", exc_info=True)
             return
-        if self._slot.value == self._address:
+        if self._slot.value == self._address and not current_line_editor().asks_once:
             self._slot.value = self._pause
         _thread.start_new_thread(self._interrupt_again, ())  # Thread.start() would wait, and be interrupted
 

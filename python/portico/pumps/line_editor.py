@@ -21,6 +21,10 @@ STDIN = 0
 class LineEditor(Protocol):
     """Whoever shows the line that is being typed."""
 
+    @property
+    def asks_once(self) -> bool:
+        """Whether it calls the input hook once for each line, and not again while it waits for keys."""
+
     def has_news(self) -> bool:
         """Whether it has something to do although no key waits in stdin."""
 
@@ -61,6 +65,8 @@ def _is_called_by_pyrepl() -> bool:
 class Plain:
     """The terminal itself edits the line, and shows it only once."""
 
+    asks_once = True
+
     def has_news(self) -> bool:
         return False
 
@@ -79,6 +85,8 @@ class Plain:
 
 class Readline(Plain):
     """GNU readline, or libedit under its name."""
+
+    asks_once = False
 
     def __init__(self) -> None:
         self._size = _window_size()
@@ -120,6 +128,8 @@ def _flush_c_streams() -> None:
 
 class PyRepl:
     """The prompt of Python 3.13 and later. It has no public interface; what is missing is done without."""
+
+    asks_once = False
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
