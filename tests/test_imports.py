@@ -53,7 +53,7 @@ ALLOWED = {
         "portico.tls",
     },
     "portico.set_cookie": {"portico.routes"},
-    "portico.response": {"portico.headers", "portico.set_cookie"},
+    "portico.response": {"portico.headers", "portico.routes", "portico.set_cookie"},
     "portico.static_paths": {"portico.response", "portico.routes", "portico._core"},
     "portico.notebook": set(),
     "portico.pull": set(),

@@ -230,6 +230,10 @@ class Client(WebSocket):
                 return
             yield message
 
+    def service(self, timeout: float | None = None) -> int:
+        """Run callbacks of this client's home; see `portico.service`."""
+        return self._home.service(timeout)
+
     def wait_closed(self, timeout: float | None = None) -> bool:
         """Wait until it is over and every `on_close` has run; False at the time-out. In a loop: `async with` waits.
 

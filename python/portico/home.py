@@ -116,6 +116,12 @@ class Home:
             return "prompt"
         return "loop" if self._pump is not None and not self._pump.loop.is_closed() else self._choice
 
+    @property
+    def is_served(self) -> bool:
+        """Whether callbacks run although nobody calls `service` or `serve`. Any thread."""
+        has_loop = self._pump is not None and self._pump.loop.is_running()
+        return has_loop or self._prompt is not None or self._choice == "thread"
+
     def touch(self) -> None:
         """Let the loop that runs in this thread, if any, serve this Home from now on. Any thread; elsewhere a no-op."""
         if self.is_busy or not self.is_alive or self.thread is not threading.current_thread():
@@ -498,6 +504,12 @@ def current_home() -> Home:
     if home is None or not home.is_alive:
         home = _local.home = Home()
     return home
+
+
+def can_wait() -> bool:
+    """Whether this thread is outside callbacks and loops, and may wait for either."""
+    home: Home | None = getattr(_local, "home", None)
+    return running_loop() is None and not (home is not None and home.is_busy)
 
 
 def require_idle(what: str, instead: str) -> None:

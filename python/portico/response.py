@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from portico.headers import Headers
+from portico.routes import TOKEN
 from portico.set_cookie import SameSite, format_set_cookie
 
 FieldList: TypeAlias = "list[tuple[str, str]]"
@@ -26,6 +27,7 @@ Answer: TypeAlias = tuple[int, "str | None", FieldList, "bytes | str", bool]
 _TEXT: FieldList = [("Content-Type", "text/plain; charset=utf-8")]
 _NO_FIELDS: FieldList = []
 _KEYS = {"status", "headers", "body", "reason", "trailers"}
+_NEVER: Final = re.compile(r"[\r\n\0]")
 _PIECE_BYTES: Final = 64 * 1024
 
 # RFC 9110 §15.4: 300, 304 and 305 say something else with a Location, or nothing at all.
@@ -297,6 +299,14 @@ def read_fields(headers: object) -> list[tuple[str, str]]:
             fields.append((name, value))
         else:
             fields.extend(_read_field(name, value))
+    return fields
+
+
+def check_fields(fields: FieldList) -> FieldList:
+    """These fields, if HTTP can carry them, for who would rather know before they are sent. Raises: ValueError."""
+    for name, value in fields:
+        if not TOKEN.fullmatch(name) or _NEVER.search(value):
+            raise ValueError(f"no header can be called {name!r} and be {value!r}")
     return fields
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from portico.request import Request
@@ -34,6 +34,8 @@ ANY_METHOD = ("*",)
 
 # RFC 9110 §5.6.2. Methods are tokens, subprotocols (RFC 6455 §4.1), the names of header fields and charsets.
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+ROUTE_OPTIONS: Final = {"subprotocols", "requires_subprotocol", "deflate", "slow_client", "gzip", "stream_body"}
 
 COMPRESSIBLE_TYPES: Final = (
     "text/*",
@@ -324,6 +326,14 @@ def read_gzip(gzip: object) -> Gzip | None:
     if not isinstance(gzip, Gzip):
         raise TypeError(f"gzip must be True, False or portico.Gzip(…); got {gzip!r}")
     return gzip
+
+
+def pop_route_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Take out of a server's options those that are a route's. Raises: TypeError."""
+    taken = {name: options.pop(name) for name in ROUTE_OPTIONS & options.keys()}
+    taken["deflate"] = read_deflate(taken.get("deflate", False))
+    taken["gzip"] = read_gzip(taken.get("gzip", False))
+    return taken
 
 
 def _read_origins(origins: object) -> tuple[str, ...] | None:

@@ -380,6 +380,12 @@ class Server:
             raise RuntimeError("service(): the server has not been started")
         return self._home.service(timeout)
 
+    @property
+    def is_served(self) -> bool:
+        """Whether callbacks run without `service` or `serve`: in a running loop, at the prompt, or on their thread."""
+        self._touch()
+        return self._home is not None and self._home.is_served
+
     def broadcast(self, data: str | bytes | bytearray | memoryview) -> int:
         """Send one message to every open WebSocket; return how many took it. Any thread. Raises: TypeError."""
         self._touch()

@@ -7,23 +7,19 @@ home thread.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from portico._core import FULL, SENT
 from portico.pull import cancel, settle
-from portico.response import check_status, read_fields, read_length
-from portico.routes import TOKEN
+from portico.response import check_fields, check_status, read_fields, read_length
 from portico.websocket import RESULTS, AnyPlainListener, PlainListener, SendResult
 
 if TYPE_CHECKING:
     from portico._core import Core
     from portico.request import Request
     from portico.response import FieldList
-
-_NEVER = re.compile(r"[\r\n\0]")
 
 
 class StreamConnection:
@@ -79,10 +75,7 @@ class StreamConnection:
 
     def set_header(self, name: str, value: str | list[str]) -> None:
         """One header of the answer, in place of what it was; a list repeats it. Raises: as `set_status`."""
-        fields = read_fields([(name, value)])
-        for field, text in fields:
-            if not TOKEN.fullmatch(field) or _NEVER.search(text):
-                raise ValueError(f"no header can be called {field!r} and be {text!r}")
+        fields = check_fields(read_fields([(name, value)]))
         with self._lock:
             self._check_not_begun("set_header()")
             others = [field for field in self._fields if field[0].lower() != name.lower()]

@@ -67,19 +67,30 @@ class Link:
         self.listener = None if route.on_message is None else _without_type(route.on_message)
 
 
-def _send_text(send: Send, number: int, data: str | bytes | bytearray | memoryview) -> int:
+Data: TypeAlias = "str | bytes | bytearray | memoryview"
+
+
+def as_text(data: Data, why: str) -> Data:
+    """What is sent as text; other types stay, for `send` to refuse. Raises: ValueError for bytes that are not UTF-8."""
     if not isinstance(data, (bytes, bytearray, memoryview)):
-        return send(number, data)
+        return data
     try:
-        return send(number, str(data, "utf-8"))
+        return str(data, "utf-8")
     except UnicodeDecodeError as error:
-        raise ValueError(
-            f"bytes that are not UTF-8 can't be sent as text, which this route's frames are: {error}"
-        ) from None
+        raise ValueError(f"bytes that are not UTF-8 can't be sent as text, {why}: {error}") from None
 
 
-def _send_binary(send: Send, number: int, data: str | bytes | bytearray | memoryview) -> int:
-    return send(number, data.encode() if isinstance(data, str) else data)
+def as_binary(data: Data) -> Data:
+    """What is sent as binary."""
+    return data.encode() if isinstance(data, str) else data
+
+
+def _send_text(send: Send, number: int, data: Data) -> int:
+    return send(number, as_text(data, "which this route's frames are"))
+
+
+def _send_binary(send: Send, number: int, data: Data) -> int:
+    return send(number, as_binary(data))
 
 
 _CONVERTED = {"text": _send_text, "binary": _send_binary}

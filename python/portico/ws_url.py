@@ -87,6 +87,20 @@ def read_url(url: str) -> Destination:
     return Destination(name, port or _PORTS[is_secure], None, is_secure, host, target)
 
 
+def with_port(url: str, port: int) -> str:
+    """`url` with this port, if it says none; 80 is the scheme's. Raises: TypeError; ValueError if it says another."""
+    if isinstance(port, bool) or not isinstance(port, int):
+        raise TypeError(f"port must be an int, not {type(port).__name__} ({port!r})")
+    if not 0 < port < 65536:
+        raise ValueError(f"port must be between 1 and 65535; got {port}")
+    if read_url(url).path is not None or port == 80:
+        return url
+    parts = urlsplit(url)
+    if parts.port not in (None, port):
+        raise ValueError(f"{url!r} says another port than port={port}")
+    return parts._replace(netloc=f"{parts.netloc.removesuffix(f':{port}').rstrip(':')}:{port}").geturl()
+
+
 def _read_unix(url: str) -> Destination:
     path = url.removeprefix("unix:").removeprefix("//")
     if not path:

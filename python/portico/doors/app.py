@@ -9,7 +9,7 @@ import errno
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from portico.access_log import AccessLog
 from portico.cors import CorsLike
@@ -17,7 +17,7 @@ from portico.home import Callbacks, current_home, require_idle
 from portico.proxies import Proxies
 from portico.request import Request
 from portico.response import Response, read_whole
-from portico.routes import Deflate, Gzip, Inline, Limits, Route, SlowClient, read_deflate, read_gzip
+from portico.routes import Deflate, Gzip, Inline, Limits, Route, SlowClient, pop_route_options
 from portico.server import Names, Server, list_servers
 from portico.static_paths import StaticPath, static_path
 from portico.tls import TlsConfig
@@ -27,7 +27,6 @@ logger = logging.getLogger("portico")
 InlineAnswers: TypeAlias = "Mapping[str, tuple[str, bytes | str] | Response]"
 
 _CALLABLES = ("call", "on_headers", "on_ws_open")
-_ROUTE_OPTIONS = {"subprotocols", "requires_subprotocol", "deflate", "slow_client", "gzip", "stream_body"}
 _MEMBERS = {*_CALLABLES, "static_paths", "static_path_options"}
 _NOT_FOUND = (404, [("Content-Type", "text/plain; charset=utf-8")], b"404 Not Found\n")
 
@@ -239,7 +238,15 @@ def stop_all_servers() -> None:
         server.stop()
 
 
-def service(server: Server | float | None = None, timeout: float | None = None) -> int:
+@runtime_checkable
+class Serviced(Protocol):
+    """What has callbacks: a server, a client, what another door makes of them."""
+
+    def service(self, timeout: float | None = None) -> int:
+        """Run those of its home."""
+
+
+def service(server: Serviced | float | None = None, timeout: float | None = None) -> int:
     """Run callbacks of this thread, or of the home `server` lives in; return how many ran.
 
     A lone number is the time-out, in seconds. 0: only what is ready; None: wait until something ran.
@@ -247,12 +254,12 @@ def service(server: Server | float | None = None, timeout: float | None = None) 
     """
     if isinstance(server, (int, float)) and not isinstance(server, bool):
         if timeout is not None:
-            raise TypeError("service(server, timeout): the first argument must be a Server or None")
+            raise TypeError("service(server, timeout): the first argument must be a Server, a Context or None")
         server, timeout = None, server
     if server is None:
         return current_home().service(timeout)
-    if not isinstance(server, Server):
-        raise TypeError(f"service needs a Server or a number of seconds, not {type(server).__name__}")
+    if not isinstance(server, Serviced):
+        raise TypeError(f"service needs a Server, a Context or a number of seconds, not {type(server).__name__}")
     return server.service(timeout)
 
 
@@ -273,9 +280,8 @@ def build_server(
 
     Raises: TypeError, ValueError, OSError.
     """
-    for_route = {name: options.pop(name) for name in _ROUTE_OPTIONS & options.keys()}
-    for_route["deflate"] = read_deflate(for_route.get("deflate", False))
-    gzip = read_gzip(for_route.get("gzip", False))
+    for_route = pop_route_options(options)
+    gzip = for_route["gzip"]
     members = _read_app(app)
     call, on_headers, on_ws_open = (members.get(name) for name in _CALLABLES)
     if call is None and on_ws_open is None:
