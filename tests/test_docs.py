@@ -8,6 +8,8 @@ import logging
 import re
 import threading
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
@@ -77,7 +79,7 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 def test_every_example_is_tried() -> None:
     pages = (
         *("websockets", "static-files", "answers", "requests", "handlers", "access-log", "cors"),
-        *("loops", "notebooks", "tls", "client"),
+        *("loops", "notebooks", "tls", "client", "context"),
     )
     assert len(EXAMPLES) == len(examples(*pages))
 
@@ -342,3 +344,31 @@ def test_example_of_the_client_talks_to_its_server(capsys: pytest.CaptureFixture
     exec(compile(example, "docs", "exec"), {})
     assert capsys.readouterr().out.split() in (["hello", "hello"], ["hello"], ["news"])
     assert portico.list_servers() == []
+
+
+@pytest.mark.parametrize(("page", "example"), examples("context"))
+def test_example_of_contexts_runs(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, page: str, example: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "page.html").write_text("<title>a page</title>")
+    names: dict[str, Any] = {}
+    exec(compile(example, "docs", "exec"), names)
+    if "waiting" in names:
+
+        def ask(path: str, body: bytes | None = None) -> bytes:
+            with urllib.request.urlopen(names["context"].url + path, body, timeout=DEADLINE_S) as answer:
+                return bytes(answer.read())
+
+        with ThreadPoolExecutor() as pool:
+            polls = [pool.submit(ask, "/poll") for _ in range(2)]
+            while len(names["waiting"]) < 2:
+                portico.service(0.05)
+            others = [pool.submit(ask, "/", b"text=news"), pool.submit(ask, "/")]
+            while not all(one.done() for one in (*polls, *others)):
+                portico.service(0.05)
+        assert [one.result() for one in polls] == [b"news", b"news"]
+        assert others[0].result() == b"" and b"<form" in others[1].result()
+    assert names.get("heard", [b"hello"]) == [b"hello"]
+    assert capsys.readouterr().out in ("hello You sent a message\n", "")
+    portico.stop_all_servers()

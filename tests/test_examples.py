@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import ClientConnection, connect
 
 from ctrl_c import end_by_ctrl_c
@@ -179,6 +180,50 @@ def test_events_reach_all_and_who_comes_back_gets_what_was_missed() -> None:
         for last, missed in (("1", event(2, "two") + event(3, "three")), ("3", b""), ("", event(1, "one"))):
             with urllib.request.urlopen(listen(last), timeout=DEADLINE_S) as again:
                 assert again.read(len(missed) + 2).startswith(missed)
+        end_by_ctrl_c(process)
+
+
+def test_context_echo_tells_what_was_sent() -> None:
+    with running("context_echo.py") as (url, process):
+        assert "<title>Portico: talk to this server</title>" in get(url + "/")
+        assert get(url + "/vars?name=Ada&name=Eve&empty=&bare") == "{'name': 'Ada', 'empty': '', 'bare': None}"
+        with urllib.request.urlopen(url + "/vars", data=b"name=Ada+L.", timeout=DEADLINE_S) as answer:
+            assert answer.read() == b"{'name': 'Ada L.'}"
+        with connect(ws_url(url), open_timeout=DEADLINE_S) as ws:
+            assert ws.recv(timeout=DEADLINE_S) == "Connection established"
+            for message, said in (("Grüße", "You sent Grüße, 7 bytes of text"), (b"x", "You sent x, 1 bytes of bytes")):
+                ws.send(message)
+                assert ws.recv(timeout=DEADLINE_S) == said
+            ws.send("bye")
+            with pytest.raises(ConnectionClosedOK):
+                ws.recv(timeout=DEADLINE_S)
+        end_by_ctrl_c(process)
+
+
+def test_context_chat_tells_both_servers_of_its_thread() -> None:
+    with running("context_chat.py") as (url, process):
+        with connect(ws_url(url), open_timeout=DEADLINE_S) as first:
+            greeting = str(first.recv(timeout=DEADLINE_S))
+            name = greeting.removeprefix("You are ").partition(".")[0]
+            assert first.recv(timeout=DEADLINE_S) == f"{name} is here"
+            with connect(greeting.rpartition(" ")[2], open_timeout=DEADLINE_S) as feed:
+                first.send("anybody?")
+                assert first.recv(timeout=DEADLINE_S) == f"{name}: anybody?"
+                assert feed.recv(timeout=DEADLINE_S) == f"{name}: anybody?".encode()
+                with connect(ws_url(url), open_timeout=DEADLINE_S):
+                    here = feed.recv(timeout=DEADLINE_S)
+                    assert here == first.recv(timeout=DEADLINE_S).encode()
+                assert feed.recv(timeout=DEADLINE_S) == here.replace(b"is here", b"has left")
+        end_by_ctrl_c(process)
+
+
+def test_context_pictures_are_pushed() -> None:
+    with running("context_pictures.py") as (url, process):
+        assert "<canvas" in get(url + "/")
+        with connect(ws_url(url), open_timeout=DEADLINE_S) as ws:
+            pictures = [ws.recv(timeout=DEADLINE_S) for _ in range(3)]
+        assert [picture[:8] for picture in pictures] == [b"\x89PNG\r\n\x1a\n"] * 3
+        assert len(set(pictures)) == 3
         end_by_ctrl_c(process)
 
 
