@@ -358,6 +358,28 @@ def test_without_static_and_without_an_answer_it_is_404(core: FakeCore) -> None:
     assert answers(core) == [(404, TEXT, "404 Not Found\n")] * 2
 
 
+def test_an_answer_that_is_returned_is_an_error_and_not_a_request_that_hangs(
+    core: FakeCore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def static(socket: int, header: Any) -> bytes:
+        return b"page"
+
+    for webpage in (lambda socket, header: "page", static):
+        core.request(number(start(webpage)))
+    while len(core.said("respond")) < 2:
+        portico.service(1)
+    assert [answer[0] for answer in answers(core)] == [500, 500]
+    assert "static answers by http_response(socket, content=…), and returned a bytes" in caplog.text
+
+
+def test_a_callback_that_is_deleted_is_none(core: FakeCore) -> None:
+    context = start(static_text_service("page"))
+    del context.static
+    core.request(number(context))
+    portico.service(0)
+    assert [answer[0] for answer in answers(core)] == [404]
+
+
 def test_an_answer_may_come_later_from_any_thread_and_only_once(core: FakeCore) -> None:
     asked: list[int] = []
     said: list[bool] = []
@@ -620,8 +642,11 @@ def test_a_loop_is_a_daemon_already(core: FakeCore) -> None:
 
 
 def test_daemonize_needs_a_server_and_an_idle_thread(core: FakeCore) -> None:
-    with pytest.raises(ValueError, match=r"needs a context with a server; for a client: websocket"):
-        daemonize(create_context(server=False))
+    stopped = start()
+    websocket_close(stopped)
+    for wrong in (create_context(server=False), stopped):
+        with pytest.raises(ValueError, match=r"needs a context whose server runs; for a client: websocket"):
+            daemonize(wrong)
     told: list[str] = []
 
     def established(ws: Any) -> None:

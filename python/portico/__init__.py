@@ -26,6 +26,8 @@ from portico.doors.app import (
     stop_all_servers,
     stop_server,
 )
+
+# Its `websocket` hides our module of that name; `from portico.websocket import …` still finds that.
 from portico.doors.context import (
     Context,
     FrameHeader,

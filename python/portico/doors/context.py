@@ -118,9 +118,11 @@ def _settle(socket: int, answer: Response) -> bool:
 
 
 def _answer_of(result: object, answer: Future[object]) -> object:
-    """The answer, if there is one. True says that none will come."""
+    """The answer, if there is one. True says that none will come, and anything else nothing."""
     if answer.done():
         return answer.result()
+    if isinstance(result, (str, bytes, Response)):  # who expects this to be the answer would wait for it for ever
+        raise TypeError(f"static answers by http_response(socket, content=…), and returned a {type(result).__name__}")
     return NOT_FOUND if result is True else answer
 
 
@@ -146,6 +148,7 @@ class Context:
     established: Callable[[WebSocket], object] | None = None
     receive: Callable[[bytes, WebSocket, FrameHeader], object] | None = None
     closed: Callable[[WebSocket], object] | None = None
+    static: Webpage | None = None
 
     def __init__(self, webpage: Webpage | None = None, is_binary: bool = False) -> None:
         self.static = webpage
@@ -279,11 +282,11 @@ def daemonize(context: Context) -> None:
     """Have callbacks run without `service`: in the running loop, at the idle prompt, or else on a thread of their own.
 
     In a loop and at a prompt that is so anyway. In a script the server moves to that thread; WebSockets that are open
-    already end with 1001. Raises: ValueError for a context without a server; RuntimeError inside a callback.
+    already end with 1001. Raises: ValueError for a context without a running server; RuntimeError inside a callback.
     """
     server = _check_context(context).server
-    if server is None:
-        raise ValueError("daemonize needs a context with a server; for a client: websocket(…, callbacks='thread')")
+    if server is None or not server.is_running:
+        raise ValueError("daemonize needs a context whose server runs; for a client: websocket(…, callbacks='thread')")
     if not server.is_served:
         require_idle("daemonize()", "create_server(…, callbacks='thread')")
         server.stop()
