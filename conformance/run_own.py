@@ -22,9 +22,9 @@ from websockets.exceptions import WebSocketException
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import ClientConnection, connect
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "live"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from wire_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocketClient, close_payload, frame
+from live.wire_client import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, WebSocketClient, close_payload, frame
 
 PAUSE_S = 0.3
 DEFLATE_MESSAGES = 100
