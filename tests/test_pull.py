@@ -78,7 +78,7 @@ def test_message_counts_until_the_next_one_is_asked_for(core: FakeCore) -> None:
     assert core.held == {number: 0}
 
 
-def test_end_releases_what_waits_and_it_can_still_be_read(core: FakeCore) -> None:
+def test_a_close_waits_until_the_reader_is_through(core: FakeCore) -> None:
     readers = Readers()
     ended: list[Any] = []
     home = serve(on_open=readers.read, on_close=lambda ws: ended.append(dict(core.held_bytes)))
@@ -87,13 +87,33 @@ def test_end_releases_what_waits_and_it_can_still_be_read(core: FakeCore) -> Non
         core.message(number, message)
     core.closed(number)
     run(home, lambda: ended != [])
-    assert ended == [{number: 0}]
+    assert ended == [{number: 6}]
     while "end" not in readers.log:
         for gate in readers.gates:
             call_soon(home, gate.set)
         run(home)
     assert readers.log == ["aa", "bb", "cc", "end"]
     run(home, lambda: core.held == core.held_bytes == {number: 0})
+
+
+def test_a_close_does_not_wait_for_a_reader_that_has_left(core: FakeCore) -> None:
+    log: list[Any] = []
+
+    async def read_one(ws: WebSocket) -> None:
+        async for message in ws:
+            log.append(message)
+            break
+        ws.on_close(lambda: log.append(dict(core.held_bytes)))
+
+    home = serve(on_open=read_one)
+    number = core.open(SITE)
+    for message in ("aa", "bb"):
+        core.message(number, message)
+    run(home, lambda: log == ["aa"])
+    assert core.held_bytes == {number: 4}
+    core.closed(number)
+    run(home, lambda: log == ["aa", {number: 0}])
+    assert core.held == {number: 0}
 
 
 def test_messages_before_the_first_iteration_are_not_lost(core: FakeCore) -> None:
@@ -440,4 +460,4 @@ def test_waiting_reader_has_no_queue(core: FakeCore) -> None:
     run(home, lambda: log == ["a"])
     extras = current_home().dispatcher.sockets[number]._extras
     assert extras is not None and extras.pull is not None
-    assert extras.pull._messages is extras.waiters is extras.opening is None
+    assert extras.pull._others is extras.waiters is extras.opening is None

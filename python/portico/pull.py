@@ -45,36 +45,66 @@ def _settle_here(waiter: asyncio.Future[T], result: T) -> None:
 
 
 class Pull:
-    """The messages of one WebSocket that wait for its reader. Made by the first `async for`."""
+    """The messages of one WebSocket that wait for its reader. Made by the first `async for`, or for a client."""
 
-    __slots__ = ("_core", "_handled_size", "_is_over", "_messages", "_number", "_reader", "_waiter")
+    __slots__ = (
+        "_core",
+        "_counts",
+        "_first",
+        "_handled_size",
+        "_is_awaited",
+        "_is_over",
+        "_number",
+        "_others",
+        "_reader",
+        "_waiter",
+        "is_ready",
+    )
 
-    def __init__(self, core: Core, number: int, is_over: bool) -> None:
+    def __init__(self, core: Core, number: int, is_over: bool, *, is_awaited: bool = False) -> None:
         self._core = core
         self._number = number
         self._is_over = is_over
-        # With their sizes. Only while there are any: an empty deque has 700 bytes, and most readers just wait.
-        self._messages: deque[tuple[str | bytes, int]] | None = None
+        self._is_awaited = is_awaited  # somebody will read, though nobody does yet
+        self._counts = not is_over  # what is taken counts against the inbox until it is finished
+        # Messages with their sizes. The deque only while it is needed: it has 700 bytes, and most readers just wait.
+        self._first: tuple[str | bytes, int] | None = None
+        self._others: deque[tuple[str | bytes, int]] | None = None
         self._handled_size: int | None = None  # of the message that the reader has and hasn't finished
         self._reader: weakref.ref[Reader] | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self.is_ready = is_over
+        """Whether `take` has a message, or says that there will be none."""
 
     def put(self, _binary: bool, message: str | bytes) -> None:
         """Take one message. It is held until its reader asks for the one after it."""
         size = byte_size(message)
         self._core.hold(self._number, size)
-        if self._messages is None:
-            self._messages = deque()
-        self._messages.append((message, size))
-        self._wake()
+        if self._first is None:
+            self._first = (message, size)
+        elif self._others is None:
+            self._others = deque(((message, size),))
+        else:
+            self._others.append((message, size))
+        self.is_ready = True
+        if self._waiter is not None:
+            settle(self._waiter, None)
 
     def end(self) -> None:
-        """No message will come any more, and the connection's inbox is gone; what waits here can still be read."""
-        self._finish()
-        for _, size in self._messages or ():
-            self._core.release(self._number, size)
-        self._is_over = True
-        self._wake()
+        """No message will come any more; what waits here can still be read.
+
+        And answered: a close of the peer's, or of our own for what it did wrong, waits until the reader is through. If
+        nobody reads any more, it waits no longer.
+        """
+        self._is_over = self.is_ready = True
+        if not self._is_awaited and (self._reader is None or self._reader() is None):
+            self._finish()
+            self._counts = False
+            if self._first is not None:
+                for _, size in (self._first, *(self._others or ())):
+                    self._core.release(self._number, size)
+        if self._waiter is not None:
+            settle(self._waiter, None)
 
     def read(self) -> Reader:
         """A reader, from the next message on. Raises: RuntimeError while another one is in use."""
@@ -90,29 +120,29 @@ class Pull:
             if current is not None:
                 raise RuntimeError("another `async for` reads this WebSocket; each message goes to one reader only")
             self._reader = weakref.ref(reader)
-        self._finish()
+        if self._handled_size is not None:
+            self._finish()
 
     def _finish(self) -> None:
         size, self._handled_size = self._handled_size, None
         if size is not None:
             self._core.release(self._number, size)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether `take` has a message, or says that there will be none."""
-        return self._messages is not None or self._is_over
-
     def take(self) -> str | bytes | None:
         """The next message; None if there is none now. Raises: StopAsyncIteration if there will be none."""
-        if self._messages is None:
+        if self._first is None:
             if self._is_over:
                 self._reader = None
                 raise StopAsyncIteration
             return None
-        message, size = self._messages.popleft()
-        if not self._messages:
-            self._messages = None
-        if not self._is_over:
+        message, size = self._first
+        if self._others is None:
+            self._first = None
+            self.is_ready = self._is_over
+        else:
+            self._first = self._others.popleft()
+            self._others = self._others or None
+        if self._counts:
             self._handled_size = size
         return message
 
@@ -129,10 +159,6 @@ class Pull:
         finally:
             self._waiter = None
 
-    def _wake(self) -> None:
-        if self._waiter is not None:
-            settle(self._waiter, None)
-
 
 class Reader:
     """What `async for` asks for one message after the other."""
@@ -148,6 +174,6 @@ class Reader:
     async def __anext__(self) -> str | bytes:
         pull = self._pull
         pull.proceed(self)
-        while (message := pull.take()) is None:
+        while not pull.is_ready or (message := pull.take()) is None:
             await pull.arrival()
         return message
