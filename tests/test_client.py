@@ -13,7 +13,7 @@ import pytest
 
 import portico
 from portico import Client, ConnectionClosed, HandshakeError, HandshakeRefused, SendResult
-from portico._core import WHY_ANSWERED, WHY_PROTOCOL, WHY_SYSTEM, WHY_TIMED_OUT
+from portico._core import WHY_ANSWERED, WHY_CERTIFICATE, WHY_ENDED, WHY_PROTOCOL, WHY_SYSTEM, WHY_TIMED_OUT
 from portico.home import current_home
 from portico.testing import FakeCore
 
@@ -114,6 +114,36 @@ def test_servers_of_the_same_thread_go_on_while_a_client_waits(agreeing: FakeCor
     assert seen == ["/while"]
     ws.close()
     server.stop()
+
+
+def test_a_wait_of_no_time_looks_once(agreeing: FakeCore) -> None:
+    ws = portico.connect(URL)
+    agreeing.message(ws.id, "here")
+    assert ws.recv(0) == "here"
+    with pytest.raises(TimeoutError):
+        ws.recv(0)
+    for timeout in (-1, True, "1", float("nan")):
+        with pytest.raises(ValueError, match="number of seconds"):
+            ws.recv(timeout)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="number of seconds"):
+            ws.wait_closed(timeout)  # type: ignore[arg-type]
+    assert not ws.wait_closed(0)
+    ws.close()
+    assert ws.wait_closed(0)
+
+
+def test_the_peer_is_answered_when_the_reader_is_through(agreeing: FakeCore) -> None:
+    ws = portico.connect(URL)
+    for message in ("a", "bc"):
+        agreeing.message(ws.id, message)
+    agreeing.closed(ws.id, 1002)
+    assert ws.recv() == "a"
+    assert agreeing.held_bytes[ws.id] == 3
+    assert ws.recv() == "bc"
+    assert agreeing.held_bytes[ws.id] == 2
+    with pytest.raises(ConnectionClosed):
+        ws.recv()
+    assert agreeing.held[ws.id] == 0
 
 
 # Failures
@@ -263,6 +293,10 @@ def test_an_asyncio_client(agreeing: FakeCore) -> None:
         assert client.send("early") is SendResult.CLOSED
         assert await client is client
         client.close()
+        client = portico.connect(URL)
+        client.close()
+        with pytest.raises(RuntimeError, match="closed already"):
+            await client
 
     asyncio.run(main())
 
@@ -335,6 +369,87 @@ def test_on_error_hears_of_a_failure_and_the_log_otherwise(core: FakeCore, caplo
     assert "ZeroDivisionError" in caplog.text
 
 
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set it, and names are resolved: `nowhere` has no address, all others have one."""
+    gate = threading.Event()
+
+    def resolve(name: str, *_: object, **__: object) -> list[Any]:
+        assert gate.wait(DEADLINE_S)
+        if name == "nowhere":
+            raise OSError(errno.EIO, "no such name")
+        return [(0, 0, 0, "", ("127.0.0.1", 80))]
+
+    monkeypatch.setattr("socket.getaddrinfo", resolve)
+    return gate
+
+
+def test_clients_whose_names_are_being_resolved(agreeing: FakeCore, gate: threading.Event) -> None:
+    log: list[Any] = []
+
+    def connect(name: str) -> Client:
+        return portico.connect(
+            f"ws://{name}/",
+            on_open=lambda ws: log.append(name),
+            on_error=lambda error: log.append(f"{name} {type(error).__name__}"),
+        )
+
+    clients = [connect(name) for name in ("one", "two", "nowhere", "nevermind")]
+    assert len(current_home().residents) == 4
+    assert clients[3].close() is SendResult.CLOSED
+    gate.set()
+    while len(log) < 4:
+        portico.service(1)
+    assert sorted(log) == ["nevermind ConnectionAbortedError", "nowhere OSError", "one", "two"]
+    assert set(current_home().residents.values()) == set(clients[:2])
+    assert len(agreeing.said("connect")) == 2
+    for client in clients[:2]:
+        client.close()
+        assert client.wait_closed(DEADLINE_S)
+    assert current_home().residents == {}
+
+
+def test_what_http_cannot_carry_is_told_though_it_comes_late(core: FakeCore, gate: threading.Event) -> None:
+    core.connect_error = ValueError("Upgrade: the handshake sets it")
+    errors: list[Exception] = []
+    gate.set()
+    portico.connect("ws://somewhere/", on_error=errors.append)
+    while not errors:
+        portico.service(1)
+    assert errors == [core.connect_error]
+    assert current_home().residents == {}
+
+
+def test_a_home_may_end_while_a_name_is_resolved(core: FakeCore, gate: threading.Event) -> None:
+    before = set(threading.enumerate())
+    ws = portico.connect("ws://somewhere/", on_open=print)
+    (resolver,) = set(threading.enumerate()) - before
+    current_home().close()
+    assert ws.close_code == 1006
+    gate.set()
+    resolver.join(DEADLINE_S)
+    assert not resolver.is_alive()
+    assert core.said("connect") == []
+
+
+def test_one_that_is_given_up_too_late_hears_of_no_opening(agreeing: FakeCore) -> None:
+    log: list[Any] = []
+    ws = portico.connect(
+        URL,
+        on_open=lambda ws: log.append("open"),
+        on_message=lambda ws, message: log.append(message),
+        on_close=lambda ws: log.append("close"),
+        on_error=lambda error: log.append(type(error)),
+    )
+    agreeing.message(ws.id, "early")
+    assert ws.close() is SendResult.CLOSED
+    portico.service(0)
+    portico.service(0)
+    assert log == [ConnectionAbortedError]
+    assert agreeing.said("close") == [(ws.id, 1000, "")]
+    assert current_home().residents == current_home().dispatcher.sockets == {}
+
+
 def test_a_client_of_an_ended_home_is_over(agreeing: FakeCore) -> None:
     ws = portico.connect(URL)
     agreeing.message(ws.id, "left")
@@ -349,20 +464,36 @@ def test_a_client_of_an_ended_home_is_over(agreeing: FakeCore) -> None:
 # Coming back
 
 
+class Clock:
+    """Stands still until a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 def test_reconnect_waits_longer_each_time_and_comes_back(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
     pauses: list[float] = []
+    clock = Clock()
     monkeypatch.setattr("portico.reconnecting._jitter", lambda pause_s: pauses.append(pause_s) or 0.0)
+    monkeypatch.setattr("portico.reconnecting.monotonic", clock)
     refuse = lambda number: core.failed(number, WHY_SYSTEM, errno.ECONNREFUSED)  # noqa: E731
     busy = lambda number: core.failed(number, WHY_ANSWERED, 0, "", (503, "", b"", b""))  # noqa: E731
-    fates = [refuse, busy, refuse, core.connected, refuse, core.connected]
+    restarting = lambda number: core.failed(number, WHY_ENDED, 0, "no answer")  # noqa: E731
+    fates = [refuse, busy, restarting, core.connected, refuse, core.connected, core.connected, core.connected]
     answer_with(core, lambda number: fates.pop(0)(number))
-    clients = []
+    clients: list[Client] = []
     for ws in portico.reconnect(URL, min_delay_s=1, max_delay_s=3):
         clients.append(ws)
-        if len(clients) == 2:
+        if len(clients) == 1:
+            clock.now += 1.5  # it held, so the next attempt is made at once
+        if len(clients) == 4:
             break
-    assert pauses == [1, 2, 3, 1]
-    assert [ws.close_code for ws in clients] == [1000, 1000]
+    # Rounds that end as soon as they began count as attempts that failed: a server may refuse in that way, too.
+    assert pauses == [1, 2, 3, 1, 2, 3]
+    assert [ws.close_code for ws in clients] == [1000] * 4
 
 
 def test_reconnect_in_a_loop(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,11 +511,23 @@ def test_reconnect_in_a_loop(core: FakeCore, monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("failure", [(WHY_PROTOCOL, 0, "x"), (WHY_ANSWERED, 0, "", (404, "", b"", b""))])
-def test_reconnect_does_not_wait_for_what_stays_wrong(core: FakeCore, failure: Any) -> None:
+@pytest.mark.parametrize(
+    ("failure", "kind"),
+    [
+        ((WHY_PROTOCOL, 0, "x"), HandshakeError),
+        ((WHY_ANSWERED, 0, "", (404, "", b"", b"")), HandshakeRefused),
+        ((WHY_CERTIFICATE, 0, "expired"), portico.CertificateError),
+    ],
+)
+def test_reconnect_does_not_wait_for_what_stays_wrong(core: FakeCore, failure: Any, kind: type[OSError]) -> None:
     answer_with(core, lambda number: core.failed(number, *failure))
-    with pytest.raises(HandshakeError):
+    with pytest.raises(kind):
         next(iter(portico.reconnect(URL)))
+
+
+def test_reconnect_takes_no_callbacks() -> None:
+    with pytest.raises(ValueError, match="on_close, on_message"):
+        portico.reconnect(URL, on_message=print, on_close=print)
 
 
 @pytest.mark.parametrize("delays", [{"min_delay_s": 0}, {"max_delay_s": "x"}, {"min_delay_s": 5, "max_delay_s": 1}])

@@ -20,6 +20,7 @@ from portico.ws_url import read_url
         ("wss://example.org:80/x", "example.org", 80, "example.org:80", "/x", True),
         ("ws://[::1]:9/", "::1", 9, "[::1]:9", "/", False),
         ("ws://[::1]/", "::1", 80, "[::1]", "/", False),
+        ("ws://some_host.example./", "some_host.example.", 80, "some_host.example.", "/", False),
         ("ws://EXAMPLE.org?q", "example.org", 80, "example.org", "/?q", False),
         (
             "ws://bü.example/ö?ä=ü",
@@ -63,6 +64,11 @@ def test_a_unix_socket(url: str) -> None:
         ("ws://host/\x00", "control characters"),
         ("ws://host/a b", "no spaces"),
         ("ws://" + "ä" * 80 + "/", "is no name"),
+        ("ws://" + "a" * 64 + "/", "is no name"),
+        ("ws://a..b/", "is no name"),
+        ("ws://a%2Fb/", "is no name"),
+        ("ws://a%0d%0ab/", "is no name"),
+        ("ws://a,b/", "is no name"),
         ("unix:", "names no socket"),
     ],
 )

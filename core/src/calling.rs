@@ -103,7 +103,7 @@ impl Connection {
     /// Ask for a WebSocket on a socket that may still be connecting.
     pub fn call(&mut self, call: Call, now: Millis) {
         self.outbox.append(|out| out.extend_from_slice(&call.request));
-        let deadline = call.timeout.map(|timeout| now + timeout);
+        let deadline = call.timeout.map(|timeout| now.saturating_add(timeout));
         self.protocol = Protocol::Calling(Box::new(Calling { deadline, ..call.calling }));
     }
 
@@ -200,7 +200,7 @@ impl Connection {
         if calling.refusal.is_some() {
             self.call_refused(turn);
         } else {
-            self.call_failed(Why::Protocol, "the server closed the connection without an answer", turn);
+            self.call_failed(Why::Ended, "the server closed the connection without an answer", turn);
         }
     }
 

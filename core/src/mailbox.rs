@@ -70,6 +70,8 @@ pub enum Why {
     Cancelled,
     /// The server's certificate is not to be trusted.
     Certificate,
+    /// The server closed the connection before it had answered.
+    Ended,
 }
 
 pub struct Failure {

@@ -56,6 +56,7 @@ WHY_ANSWERED: Final = 2  # the server answered with another status than 101
 WHY_PROTOCOL: Final = 3  # what it answered is no HTTP, or no agreement to our handshake
 WHY_CANCELLED: Final = 4  # `close` or `shutdown` came first
 WHY_CERTIFICATE: Final = 5  # the server's certificate is not to be trusted
+WHY_ENDED: Final = 6  # the server closed the connection before it had answered
 
 # Which events a route wants; the third item of a `RouteSpec`.
 WANTS_HEAD: Final = 1

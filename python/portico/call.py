@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from portico._core import WHY_ANSWERED, WHY_CANCELLED, WHY_CERTIFICATE, WHY_SYSTEM, WHY_TIMED_OUT
+from portico._core import WHY_ANSWERED, WHY_CANCELLED, WHY_CERTIFICATE, WHY_ENDED, WHY_SYSTEM, WHY_TIMED_OUT
 from portico.headers import Headers
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ _PASSING: Final = (429, 500, 502, 503, 504)
 class HandshakeError(ConnectionError):
     """The server is there and did not agree to a WebSocket, or not in a way that RFC 6455 allows."""
 
+    def __init__(self, text: str, is_passing: bool = False) -> None:
+        super().__init__(text)
+        self.is_passing = is_passing
+        """Whether asking again in a while is reasonable: after 429 and most of 5xx, and where no answer came at all."""
+
 
 class CertificateError(ConnectionError):
     """The server's certificate is not to be trusted: not from a CA that counts, for another name, or expired."""
@@ -33,17 +38,13 @@ class HandshakeRefused(HandshakeError):
     """The server answered with another status than 101."""
 
     def __init__(self, status: int, reason: str, headers: Headers, body: bytes) -> None:
-        super().__init__(f"the server answered {status} {reason}".rstrip() + ", not 101 Switching Protocols")
+        text = f"the server answered {status} {reason}".rstrip() + ", not 101 Switching Protocols"
+        super().__init__(text, status in _PASSING)
         self.status = status
         self.reason = reason
         self.headers = headers
         self.body = body
         """At most 64 KiB of it."""
-
-    @property
-    def is_passing(self) -> bool:
-        """Whether asking again in a while is reasonable: 429 and most of 5xx."""
-        return self.status in _PASSING
 
 
 class Call:
@@ -86,16 +87,13 @@ class Call:
         self._on_fail(error or OSError("there is no address to connect to"))
 
     def cancel(self) -> None:
-        """Give up; nothing more is told."""
+        """Give up; `on_fail` hears of it, or `on_open` if it is too late."""
         self._is_cancelled = True
         self._core.close(self._number, 1000, "")
 
     def connected(self, fields: bytes, subprotocol: str | None) -> WebSocket:
         """The server has agreed."""
-        ws = self._on_open(Headers(fields), subprotocol)
-        if self._is_cancelled:
-            self._core.close(self._number, 1000, "")
-        return ws
+        return self._on_open(Headers(fields), subprotocol)
 
     def failed(self, failure: FailureParts) -> None:
         """This attempt failed. Another address may still do, unless somebody answered at this one."""
@@ -118,7 +116,7 @@ class Call:
             return HandshakeRefused(status, reason, Headers(fields), body)
         if why == WHY_CERTIFICATE:
             return CertificateError(f"{self._where()}: {text}; tls=tls_config(client=…) says which CA counts")
-        return HandshakeError(f"{self._where()}: {text}")
+        return HandshakeError(f"{self._where()}: {text}", why == WHY_ENDED)
 
     def _named(self, errno: int) -> OSError:
         # OSError makes the right subclass of an errno, ConnectionRefusedError among them.

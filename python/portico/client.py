@@ -7,6 +7,7 @@ Thread: the one that connects is the client's home; `send`, `close`, `ping` and 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import math
 import socket
@@ -31,7 +32,7 @@ from portico.ws_url import Destination, read_url
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from portico._core import Address, TlsSpec
+    from portico._core import Address, RequestParts, TlsSpec
 
 logger = logging.getLogger("portico")
 
@@ -122,6 +123,10 @@ def connect(
     return client
 
 
+_places = itertools.count(1)
+"""Where clients live in their home while they have no number yet: below zero, where no connection has its number."""
+
+
 def _nothing(_: object) -> None:
     """For a route that has nobody to tell."""
 
@@ -132,6 +137,11 @@ def _check_timeout(timeout: object) -> float | None:
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
         raise ValueError(f"a time-out must be a positive number of seconds, or None for no bound; got {timeout!r}")
     return float(timeout)
+
+
+def _check_wait(timeout: object) -> None:
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+        raise ValueError(f"timeout must be a number of seconds, at least 0, or None; got {timeout!r}")
 
 
 def _read_tls(destination: Destination, tls: TlsConfig | None) -> tuple[TlsSpec, str] | None:
@@ -155,9 +165,11 @@ class Client(WebSocket):
         "_config",
         "_destination",
         "_error",
+        "_has_begun",
         "_has_callbacks",
         "_headers",
         "_home",
+        "_is_given_up",
         "_is_over",
         "_on_error",
         "_reader",
@@ -187,6 +199,8 @@ class Client(WebSocket):
         self._error: Exception | None = None
         self._headers: Headers | None = None
         self._reader: Reader | None = None
+        self._has_begun = False
+        self._is_given_up = False  # before it was open
         self._is_over = False
         self._state_waiters: list[asyncio.Future[None]] = []
 
@@ -209,17 +223,29 @@ class Client(WebSocket):
     def recv(self, timeout: float | None = None) -> str | bytes:
         """Wait for the next message, at most `timeout` seconds; callbacks of this thread's servers run meanwhile.
 
-        Raises: ConnectionClosed; TimeoutError; RuntimeError in a running loop (`async for`, or `await ws.receive()`),
-        inside a callback, on another thread, and if there is an `on_message`.
+        0 looks once at what is there. Raises: ConnectionClosed; TimeoutError; RuntimeError in a running loop (`async
+        for`, or `await ws.receive()`), inside a callback, on another thread, and if there is an `on_message`.
         """
-        require_idle("recv()", "async for message in ws, or await ws.receive()")
+        if running_loop() is not None:
+            require_idle("recv()", "async for message in ws, or await ws.receive()")
+        if timeout is not None:
+            _check_wait(timeout)
+        home = self._home
+        if home.is_alive:
+            home.require_turn("recv()")
         pull = self._pull()
         if self._reader is None:
             self._reader = pull.read()
-        pull.proceed(self._reader)
-        if not pull.is_ready and not self._home.run_until(lambda: pull.is_ready, timeout, "recv()"):
+        else:
+            pull.proceed(self._reader)
+        if not pull.is_ready and not home.wait_for(pull, timeout, "recv()"):
             raise TimeoutError(f"no message within {timeout} seconds")
-        return self._take(pull)
+        try:
+            message = pull.take()
+        except StopAsyncIteration:
+            raise self._closed() from None
+        assert message is not None
+        return message
 
     def __iter__(self) -> Iterator[str | bytes]:
         """`for message in ws`: every message until the connection is over; `ws.close_code` tells how it ended."""
@@ -240,6 +266,8 @@ class Client(WebSocket):
         Raises: RuntimeError in a running loop, and inside a callback.
         """
         require_idle("wait_closed()", "async with portico.connect(…)")
+        if timeout is not None:
+            _check_wait(timeout)
         return self._is_over or self._home.run_until(lambda: self._is_over, timeout)
 
     def __enter__(self) -> Client:
@@ -299,6 +327,7 @@ class Client(WebSocket):
     def close(self, code: int = 1000, reason: str = "") -> SendResult:
         """Begin the closing handshake; one that isn't open yet is given up. See `WebSocket.close`."""
         if self._headers is None:
+            self._is_given_up = True
             if self._call is not None and not self._is_over:
                 self._call.cancel()
             return SendResult.CLOSED
@@ -324,8 +353,9 @@ class Client(WebSocket):
     async def _open(self) -> Client:
         if self._headers is not None or self._has_callbacks:
             return self
-        if self._call is not None:
-            raise RuntimeError("this client has been opened already; call connect() again for another one")
+        if self._has_begun or self._is_given_up:
+            raise RuntimeError("this client has been opened or closed already; call connect() again for another one")
+        self._has_begun = True
         destination = self._destination
         if destination.needs_resolving:
             found = asyncio.get_running_loop().getaddrinfo(destination.name, destination.port, type=socket.SOCK_STREAM)
@@ -345,29 +375,39 @@ class Client(WebSocket):
         home = self._home
         try:
             home.choose(callbacks)
+            if self._destination.needs_resolving:
+                self._id = -next(_places)
+                home.settle_in(self._id, self)  # so that there is somebody whom a loop, if one runs, can serve
+                home.touch()
+                # It waits for other machines, which neither a loop nor a callback should.
+                threading.Thread(target=self._resolve_and_begin, name="portico-resolver", daemon=True).start()
+            else:
+                home.perform(lambda: self._begin(_resolve(self._destination)))
         except BaseException:
+            home.move_out(self._id)
             if isinstance(home, ThreadHome):
                 home.leave()
             raise
-        if self._destination.needs_resolving:
-            home.settle_in(0, self)  # so that there is somebody whom a loop, if one runs, can serve
-            home.touch()
-            # It waits for other machines, which neither a loop nor a callback should.
-            threading.Thread(target=self._resolve_and_begin, name="portico-resolver", daemon=True).start()
-        else:
-            home.perform(lambda: self._begin(_resolve(self._destination)))
 
     def _resolve_and_begin(self) -> None:
+        job: Callable[[], None]
         try:
-            addresses = _resolve(self._destination)
+            job = partial(self._begin_or_fail, _resolve(self._destination))
         except OSError as error:
             job = partial(self._failed, error)
-        else:
-            job = partial(self._begin, addresses)
         try:
             self._home.perform(job)
         except RuntimeError:
             logger.debug("%r: its home ended before its name was resolved", self)
+
+    def _begin_or_fail(self, addresses: Sequence[Address]) -> None:
+        if self._is_given_up:
+            self._failed(self._abandoned())
+            return
+        try:
+            self._begin(addresses)
+        except ValueError as error:  # header fields that HTTP cannot carry; nobody is left whom it could be raised to
+            self._failed(error)
 
     def _begin(self, addresses: Sequence[Address]) -> None:
         home = self._home
@@ -382,12 +422,16 @@ class Client(WebSocket):
         self._home.touch()
 
     def _opened(self, headers: Headers, subprotocol: str | None) -> WebSocket:
+        if self._is_given_up:  # a moment too late to stop it; it is being closed, and nobody hears what still comes
+            self._failed(self._abandoned())
+            parts: RequestParts = (0, 0, "GET", "/", "1.1", b"", b"", "", True, None)
+            return WebSocket(self._id, Link(self._link.core, Route(on_close=_nothing), "", subprotocol), parts)
         self._link.subprotocol = subprotocol
         self._headers = headers
         self._is_closing = False
         if not self._has_callbacks:
             # From here on, so that what comes before anybody reads is kept, and counts against the inbox.
-            pull = self._extend().pull = Pull(self._link.core, self._id, False)
+            pull = self._extend().pull = Pull(self._link.core, self._id, False, is_awaited=True)
             self._listen(pull.put)
         self._wake()
         return self
@@ -404,6 +448,9 @@ class Client(WebSocket):
             self._on_error(error)
         except Exception:
             logger.exception("on_error of the client for %s failed", self._destination)
+
+    def _abandoned(self) -> Exception:
+        return ConnectionAbortedError(f"{self._destination}: given up before it was open")
 
     def _is_settled(self) -> bool:
         return self._headers is not None or self._error is not None or self._is_over
@@ -444,14 +491,6 @@ class Client(WebSocket):
         if self._headers is None or self._extras is None or self._extras.pull is None:
             raise RuntimeError("this WebSocket has not been opened: await portico.connect(…), or use async with")
         return self._extras.pull
-
-    def _take(self, pull: Pull) -> str | bytes:
-        try:
-            message = pull.take()
-        except StopAsyncIteration:
-            raise self._closed() from None
-        assert message is not None
-        return message
 
     def _closed(self) -> ConnectionClosed:
         return ConnectionClosed(*(self._end or (1006, "")))

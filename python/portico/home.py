@@ -43,6 +43,12 @@ def make_core() -> Core:
     return Core()
 
 
+class Awaited(Protocol):
+    """Something that callbacks make ready."""
+
+    is_ready: bool
+
+
 class Resident(Protocol):
     """Something that lives in a Home: a server, or a client."""
 
@@ -168,7 +174,7 @@ class Home:
             raise TypeError(f"timeout must be a number of seconds or None, not {type(timeout).__name__}")
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds, at least 0, or None; got {timeout!r}")
-        self._require_turn("service()")
+        self.require_turn("service()")
         self.touch()
         self._serving += 1
         try:
@@ -182,7 +188,7 @@ class Home:
 
     def serve(self, is_over: Callable[[], bool]) -> None:
         """Run callbacks until `is_over()` or `interrupt()`."""
-        self._require_turn("serve()")
+        self.require_turn("serve()")
         self._serving += 1
         try:
             blocking.serve(self, lambda: is_over() or self._interrupted or not self.is_alive)
@@ -195,8 +201,20 @@ class Home:
 
         `what` is called so in the RuntimeError that says why this is not the time or the thread for it.
         """
-        self._require_turn(what)
+        self.require_turn(what)
         return blocking.serve(self, lambda: is_over() or not self.is_alive, timeout)
+
+    def wait_for(self, awaited: Awaited, timeout: float | None, what: str) -> bool:
+        """`run_until` for what is waited for once per message: until `awaited.is_ready`, or this home has ended."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not awaited.is_ready:
+            self.require_turn(what)
+            self.turn(timeout)
+            if deadline is not None:
+                timeout = deadline - time.monotonic()
+                if timeout <= 0:
+                    break
+        return awaited.is_ready
 
     def interrupt(self) -> bool:
         """End the `serve` or `service` that this Home is in; False if it is in none. Any thread."""
@@ -301,7 +319,8 @@ class Home:
     def _is_interrupted(self) -> bool:
         return self._interrupted
 
-    def _require_turn(self, what: str) -> None:
+    def require_turn(self, what: str) -> None:
+        """Refuse to run callbacks on another thread than this home's, and inside one. Raises: RuntimeError."""
         if not self.is_alive:
             self.end_with_the_process()
             raise RuntimeError(f"{what}: this home has ended, with its last server, its process, or in a fork")
@@ -380,7 +399,10 @@ class Home:
             return job()
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._submitted.append((job, future))
-        self.wake()
+        if self.is_alive:
+            self.wake()
+        else:
+            self._refuse_submitted()  # `close` may have looked before it was there
         try:
             return future.result()
         except RuntimeError:
@@ -411,9 +433,13 @@ class Home:
             self._descriptor.close()
             self._descriptor = None
         self.core.shutdown()
-        while self._submitted:
-            self._submitted.popleft()[1].set_exception(RuntimeError(f"{self!r} has ended"))
+        self._refuse_submitted()
         self._evict(in_child=False)
+
+    def _refuse_submitted(self) -> None:
+        with contextlib.suppress(IndexError):  # until it is empty; two threads may do this together
+            while True:
+                self._submitted.popleft()[1].set_exception(RuntimeError(f"{self!r} has ended"))
 
     def _close_private(self) -> None:
         if self._descriptor is not None:

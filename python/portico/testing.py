@@ -124,7 +124,7 @@ class FakeCore:
         self.queued: set[int] = set()  # connections for which something is queued; `drained` ends that
         self.members: dict[tuple[int, str], set[int]] = {}  # (server, topic) → its subscribers
         self.listen_error: OSError | None = None
-        self.connect_error: OSError | None = None
+        self.connect_error: OSError | ValueError | None = None
         self.files: dict[int, list[Any]] = {}  # listening server → its static paths
         self.files_error: Exception | None = None
         self.routes_error: Exception | None = None

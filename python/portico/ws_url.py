@@ -16,6 +16,8 @@ _SECURE: Final = {"ws": False, "wss": True, "http": False, "https": True}
 _PORTS: Final = {False: 80, True: 443}
 # RFC 3986 §3.3, §3.4: what stands for itself; `%` because it has been encoded already.
 _TARGET_CHARACTERS: Final = "%/?:@!$&'()*+,;=-._~"
+# RFC 3986 §3.2.2 without percent-encoding and what no name has; underscores, as some do. `:` and `%` are IPv6's.
+_NAME: Final = re.compile(r"[A-Za-z0-9._~:%-]+")
 _CONTROL: Final = re.compile(r"[\x00-\x20\x7f]")
 
 
@@ -76,9 +78,11 @@ def read_url(url: str) -> Destination:
         raise ValueError(f"nothing listens on port 0; got {url!r}")
     name = unquote(parts.hostname)
     try:
-        name = name.encode("ascii").decode() if name.isascii() else name.encode("idna").decode()
+        name = name.encode("idna").decode()  # of one in ASCII it only checks the lengths of the labels
     except UnicodeError as error:
         raise ValueError(f"the host in {url!r} is no name: {error}") from None
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"the host in {url!r} is no name: {name!r}")
     bracketed = f"[{name}]" if ":" in name else name
     host = bracketed if port in (None, _PORTS[is_secure]) else f"{bracketed}:{port}"
     target = quote(parts.path or "/", safe=_TARGET_CHARACTERS)

@@ -6,7 +6,10 @@ import asyncio
 import contextlib
 import os
 import queue
+import resource
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -230,6 +233,18 @@ def test_of_an_endless_refusal_a_part_is_kept() -> None:
     assert 0 < len(caught.value.body) <= 64 * 1024
 
 
+@pytest.mark.parametrize("headers", [{"upgrade": "x"}, {"Host": "other"}, {"A b": "c"}, {"A": "b\r\nC: d"}])
+def test_what_http_cannot_carry_is_refused_and_leaves_no_thread(headers: dict[str, str]) -> None:
+    before = set(threading.enumerate())
+    with pytest.raises(ValueError, match="(?i)" + "|".join(headers)):
+        portico.connect("ws://127.0.0.1:1/", headers=headers)
+    with pytest.raises(ValueError, match="(?i)" + "|".join(headers)):
+        portico.connect("ws://127.0.0.1:1/", headers=headers, on_open=print, callbacks="thread")
+    for thread in set(threading.enumerate()) - before:
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
+
+
 def test_a_port_that_nobody_listens_on() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
@@ -265,6 +280,133 @@ def test_limits_hold_for_what_servers_send(echo: Live) -> None:
         with pytest.raises(ConnectionClosed) as caught:
             ws.recv(DEADLINE_S)
         assert caught.value.code == 1009
+
+
+def test_a_bound_that_is_never_reached(echo: Live) -> None:
+    with portico.connect(echo.server.url, open_timeout_s=1e300) as ws:
+        assert ws.is_open
+
+
+@pytest.mark.parametrize(
+    ("more", "end"),
+    [
+        (b"\x88\x00", (1005, "")),
+        (b"\x88\x05\x0f\xa1bye", (4001, "bye")),
+        (b"\x81\x02hi\x88\x05\x0f\xa1bye", (4001, "bye")),
+    ],
+)
+def test_how_the_server_ended_it(more: bytes, end: tuple[int, str]) -> None:
+    ends: list[Any] = []
+    answers: list[bytes] = []
+
+    def hear(connection: socket.socket) -> None:
+        answers.append(connection.recv(100, socket.MSG_WAITALL))
+
+    with scripted(agree(more, hear)) as url:
+        ws = portico.connect(url, on_close=lambda ws: ends.append((ws.close_code, ws.close_reason)))
+        assert ws.wait_closed(DEADLINE_S)
+    assert ends == [end]
+    (answer,) = answers  # masked, with the same code, and the end of the connection behind it
+    code = bytes(a ^ b for a, b in zip(answer[6:], answer[2:], strict=False))
+    assert (answer[:2], code) == ((b"\x88\x80", b"") if end[0] == 1005 else (b"\x88\x82", b"\x0f\xa1"))
+
+
+def test_a_reset_is_told_once() -> None:
+    def reset(connection: socket.socket) -> None:
+        connection.recv(6 + 1, socket.MSG_WAITALL)  # one that comes before the 101 is read would be no WebSocket's end
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+
+    with scripted(agree(then=reset)) as url:
+        ends: list[int | None] = []
+        ws = portico.connect(
+            url, on_open=lambda ws: ws.send("x") and None, on_close=lambda ws: ends.append(ws.close_code)
+        )
+        assert ws.wait_closed(DEADLINE_S)
+        portico.service(0)
+    assert ends == [1006]
+    assert ws.send("late") is ws.close() is ws.ping() is SendResult.CLOSED
+
+
+def test_a_ping_is_answered_with_what_it_had_and_a_pong_is_not() -> None:
+    answers: list[bytes] = []
+
+    def hear(connection: socket.socket) -> None:
+        answer = connection.recv(6 + 4, socket.MSG_WAITALL)
+        answers.append(answer[:2] + bytes(byte ^ answer[2 + at % 4] for at, byte in enumerate(answer[6:])))
+
+    with scripted(agree(b"\x8a\x05never\x89\x04here", hear)) as url:
+        assert list(portico.connect(url)) == []
+    assert answers == [b"\x8a\x84here"]
+
+
+def test_a_callback_that_raises_ends_its_own_client(echo: Live, caplog: pytest.LogCaptureFixture) -> None:
+    with portico.connect(echo.server.url) as other:
+        ws = portico.connect(
+            echo.server.url, on_open=lambda ws: ws.send("x") and None, on_message=lambda ws, message: 1 / 0
+        )
+        assert ws.wait_closed(DEADLINE_S)
+        assert ws.close_code == 1011
+        assert "ZeroDivisionError" in caplog.text
+        other.send("still here")
+        assert other.recv(DEADLINE_S) == "still here"
+        for wrong in (1, {}, None):
+            with pytest.raises(TypeError):
+                other.send(wrong)  # type: ignore[arg-type]
+
+
+def test_reconnect_comes_through_a_restart() -> None:
+    started: queue.Queue[portico.Server] = queue.Queue()
+
+    def start(port: int) -> None:
+        app = {"on_ws_open": lambda ws: ws.send("news") and None}
+        started.put(portico.start_server("127.0.0.1", port, app, quiet=True, callbacks="thread"))
+
+    start(0)
+    port = started.queue[0].port
+    ends: list[int | None] = []
+    for ws in portico.reconnect(f"ws://127.0.0.1:{port}/", min_delay_s=0.01, max_delay_s=0.02):
+        assert ws.recv(DEADLINE_S) == "news"
+        server = started.get(timeout=DEADLINE_S)
+        server.stop()
+        assert list(ws) == []
+        ends.append(ws.close_code)
+        server.wait_closed()
+        if len(ends) == 2:
+            break
+        threading.Timer(0.1, start, (port,)).start()  # meanwhile attempts find nobody
+    assert ends == [1001, 1001]
+
+
+HELD = """
+import ctypes, portico, sys
+limits = portico.Limits(ping_interval_s=0.05, pong_timeout_s=0.2)
+with portico.connect(sys.argv[1], limits=limits) as ws:
+    ctypes.PyDLL(None).usleep(1_000_000)
+    assert list(ws) == []
+    print(ws.close_code, ws.close_reason)
+"""
+
+
+def test_a_held_client_keeps_the_connection_and_notices_a_dead_server() -> None:
+    heard: list[tuple[int, bytes]] = []
+
+    def answer_three(connection: socket.socket) -> None:
+        while True:
+            head = connection.recv(6, socket.MSG_WAITALL)
+            if not head:
+                break
+            payload = connection.recv(head[1] & 0x7F, socket.MSG_WAITALL)
+            heard.append((head[0] & 0x0F, bytes(byte ^ head[2 + at % 4] for at, byte in enumerate(payload))))
+            if len(heard) <= 3:
+                connection.sendall(bytes([0x8A, len(payload)]) + heard[-1][1])
+
+    with scripted(agree(then=answer_three)) as url:
+        done = subprocess.run(
+            [sys.executable, "-c", HELD, url], capture_output=True, text=True, timeout=30, check=False
+        )
+    assert done.stdout.startswith("1006 no pong within"), done
+    assert [opcode for opcode, _ in heard] == [9, 9, 9, 9, 8]
+    assert heard[-1][1] == b"\x03\xf3"
 
 
 def test_a_server_that_reads_nothing_makes_send_say_so() -> None:
@@ -337,13 +479,22 @@ def test_the_websockets_server_agrees() -> None:
     asyncio.run(main())
 
 
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(limits[0], min(4096, limits[1])), limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.usefixtures("many_descriptors")
 def test_a_thousand_clients_cost_no_thread_and_one_descriptor_each(echo: Live) -> None:
     async def main() -> None:
         first = portico.connect(echo.server.url)
         await first
-        threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
-        clients = await asyncio.gather(*(_open(echo.server.url) for _ in range(300)))
-        assert threading.active_count() == threads
+        threads, descriptors = len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+        clients = await asyncio.gather(*(_open(echo.server.url) for _ in range(1000)))
+        assert len(os.listdir("/proc/self/task")) == threads
         # Both ends live in this process, and what lingered before may have ended.
         assert len(os.listdir("/proc/self/fd")) - descriptors <= 2 * len(clients)
         for client in clients:

@@ -5,7 +5,7 @@
 use super::spool::Spool;
 use super::{
     ARRIVED, CLOSED, CONNECTED, DRAINED, FAILED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED, TROUBLE,
-    WHY_ANSWERED, WHY_CANCELLED, WHY_CERTIFICATE, WHY_PROTOCOL, WHY_SYSTEM, WHY_TIMED_OUT,
+    WHY_ANSWERED, WHY_CANCELLED, WHY_CERTIFICATE, WHY_ENDED, WHY_PROTOCOL, WHY_SYSTEM, WHY_TIMED_OUT,
 };
 use crate::access_log::{Asked, Record};
 use crate::engine::{Engine, Handled};
@@ -210,6 +210,7 @@ fn failure_parts(py: Python<'_>, failure: Failure) -> PyResult<Bound<'_, PyTuple
         Why::Protocol => (WHY_PROTOCOL, 0),
         Why::Cancelled => (WHY_CANCELLED, 0),
         Why::Certificate => (WHY_CERTIFICATE, 0),
+        Why::Ended => (WHY_ENDED, 0),
     };
     let answer = failure.answer.map(|(head, body)| {
         let (fields, body) = (PyBytes::new(py, &head.field_block()), PyBytes::new(py, &body));

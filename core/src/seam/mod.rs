@@ -69,6 +69,7 @@ const WHY_ANSWERED: u8 = 2;
 const WHY_PROTOCOL: u8 = 3;
 const WHY_CANCELLED: u8 = 4;
 const WHY_CERTIFICATE: u8 = 5;
+const WHY_ENDED: u8 = 6;
 
 const SENT: u8 = 0;
 const SHUT: u8 = 7;
@@ -854,6 +855,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         ("WHY_PROTOCOL", WHY_PROTOCOL),
         ("WHY_CANCELLED", WHY_CANCELLED),
         ("WHY_CERTIFICATE", WHY_CERTIFICATE),
+        ("WHY_ENDED", WHY_ENDED),
         ("BODILESS", BODILESS),
         ("SENT", SENT),
         ("SHUT", SHUT),

@@ -32,12 +32,12 @@ def service(source: Source, timeout: float | None, is_over: Callable[[], bool]) 
 
 
 def serve(source: Source, is_over: Callable[[], bool], timeout: float | None = None) -> bool:
-    """Run callbacks until `is_over()`; False if `timeout` seconds passed first."""
+    """Run callbacks until `is_over()`; False if `timeout` seconds passed first. 0 looks once at what is ready."""
     deadline = None if timeout is None else time.monotonic() + timeout
     while not is_over():
+        source.turn(timeout)
         if deadline is not None:
             timeout = deadline - time.monotonic()
             if timeout <= 0:
-                return False
-        source.turn(timeout)
+                return is_over()
     return True

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, Protocol
 
@@ -74,10 +75,9 @@ class EventLoopPump:
             raise
 
 
-def running_loop() -> asyncio.AbstractEventLoop | None:
-    """The loop that runs in this thread right now, if any."""
-    # get_running_loop() raises where there is none, and the exception costs more than a whole message.
-    return asyncio._get_running_loop()
+# The loop that runs in this thread right now, or None. Asked with every message: get_running_loop() raises where there
+# is none, and the exception costs more than a whole message.
+running_loop: Callable[[], asyncio.AbstractEventLoop | None] = asyncio._get_running_loop
 
 
 def as_future(awaitable: Any, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Any]:
