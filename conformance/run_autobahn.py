@@ -1,8 +1,9 @@
-"""Run the Autobahn test suite against an echo server on each pump, and read its report.
+"""Run the Autobahn test suite against an echo server on each pump and an echo client in each style; read its reports.
 
-    python conformance/run_autobahn.py [--full] [--own] [--pump PUMP …]
+    python conformance/run_autobahn.py [--full] [--own] [--pump PUMP …] [--style STYLE …]
 
---full: every case on every pump; otherwise every case on `service`, and all but compression on the others.
+--full: every case on every pump and in every style; otherwise on `service` and `blocking`, and all but compression on
+the others. --pump, --style: only these.
 --own: our own cases (run_own.py) instead, which is also what happens where no CPython 2.7 is found.
 By environment: CONFORM=full, CONFORM=own; AUTOBAHN_PYTHON names a CPython 2.7. Exit code 0: all is well.
 """
@@ -10,24 +11,43 @@ By environment: CONFORM=full, CONFORM=own; AUTOBAHN_PYTHON names a CPython 2.7. 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
 import json
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import run_own
-from suite import CASES, LONG_GROUPS, PUMPS, SHORT_CASES, WORK, Result, describe, echo_server, report, run_pumps
+from suite import (
+    CASES,
+    LONG_GROUPS,
+    PUMPS,
+    SHORT_CASES,
+    STYLES,
+    WORK,
+    Result,
+    describe,
+    echo_server,
+    report,
+    run_each,
+    run_echo_client,
+)
 
 TIME_LIMIT_S = 45 * 60
 SHORT_TIME_LIMIT_S = 5 * 60
+START_S = 30
+HOST = "127.0.0.1"
+LOG = "wstest.log"
 
 # The last virtualenv that makes environments for Python 2.7.
 VIRTUALENV = "virtualenv==20.21.1"
@@ -90,34 +110,82 @@ def _run(*command: str) -> None:
 # A run
 
 
-def run(wstest: Path, pump: str, full: bool) -> bool:
+def try_server(wstest: Path, pump: str, full: bool) -> bool:
     """One fuzzing client against one server. Whether all is well."""
-    started = time.monotonic()
-    folder = WORK / f"autobahn-{pump}"
+    started, folder = time.monotonic(), _empty_folder(pump)
+    with (
+        echo_server(pump) as port,
+        wstest_process(wstest, "fuzzingclient", folder, full, servers=[{"agent": pump, "url": f"ws://{HOST}:{port}"}])
+        as fuzzing,
+    ):  # fmt: skip
+        try:
+            code = fuzzing.wait(_time_limit_s(full))
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(f"{error}{_last_words(folder)}") from None
+        if code:
+            raise RuntimeError(f"wstest ended with {code}{_last_words(folder)}")
+    return report(pump, read_results(folder, pump), CASES if full else SHORT_CASES, started)
+
+
+def try_client(wstest: Path, style: str, full: bool) -> bool:
+    """One client against one fuzzing server. Whether all is well."""
+    started, folder = time.monotonic(), _empty_folder(style)
+    with socket.create_server((HOST, 0)) as finder:
+        server = f"{HOST}:{finder.getsockname()[1]}"  # it takes no port 0
+    with wstest_process(wstest, "fuzzingserver", folder, full, url=f"ws://{server}") as fuzzing:
+        _wait_until_listening(fuzzing, server, folder)
+        run_echo_client(style, server, _time_limit_s(full))
+    return report(style, read_results(folder, style), CASES if full else SHORT_CASES, started)
+
+
+@contextlib.contextmanager
+def wstest_process(
+    wstest: Path, mode: str, folder: Path, full: bool, **wish: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The suite, in one of its modes; it says what it says in `wstest.log` of `folder`, where its report goes, too."""
+    excluded = [] if full else [f"{group}.*" for group in LONG_GROUPS]
+    wish |= {"outdir": str(folder), "cases": ["*"], "exclude-cases": excluded}
+    (folder / "spec.json").write_text(json.dumps(wish))
+    with (
+        (folder / LOG).open("wb") as log,
+        subprocess.Popen(
+            [str(wstest), "-m", mode, "-s", "spec.json", "-w", "0"],
+            cwd=folder,  # Twisted leaves files where it runs
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _wait_until_listening(fuzzing: subprocess.Popen[bytes], server: str, folder: Path) -> None:
+    host, port = server.split(":")
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and fuzzing.poll() is None:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection((host, int(port)), START_S):
+            return
+        time.sleep(0.05)
+    raise RuntimeError(f"the fuzzing server did not start{_last_words(folder)}")
+
+
+def _empty_folder(agent: str) -> Path:
+    folder = WORK / f"autobahn-{agent}"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    log, spec = folder / "wstest.log", folder / "spec.json"
-    with echo_server(pump) as port:
-        servers = [{"agent": pump, "url": f"ws://127.0.0.1:{port}"}]
-        excluded = [] if full else [f"{group}.*" for group in LONG_GROUPS]
-        wish = {"outdir": str(folder), "servers": servers, "cases": ["*"], "exclude-cases": excluded}
-        spec.write_text(json.dumps(wish))
-        try:
-            with log.open("wb") as output:
-                subprocess.run(
-                    [str(wstest), "-m", "fuzzingclient", "-s", str(spec)],
-                    cwd=folder,  # Twisted leaves files where it runs
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    timeout=TIME_LIMIT_S if full else SHORT_TIME_LIMIT_S,
-                    check=True,
-                )
-        except subprocess.SubprocessError as error:
-            last = log.read_text(errors="replace").splitlines()[-1:]
-            print(f"{pump:8} NO REPORT: {error}; its last words: {' '.join(last)} (all of them: {log})", flush=True)
-            return False
-    return report(pump, read_results(folder, pump), CASES if full else SHORT_CASES, started)
+    return folder
+
+
+def _time_limit_s(full: bool) -> float:
+    return TIME_LIMIT_S if full else SHORT_TIME_LIMIT_S
+
+
+def _last_words(folder: Path) -> str:
+    last = (folder / LOG).read_text(errors="replace").splitlines()[-1:]
+    return f"; its last words: {' '.join(last)} (all of them: {folder / LOG})"
 
 
 def read_results(folder: Path, agent: str) -> list[Result]:
@@ -139,14 +207,15 @@ def _plain(text: str, most: int = 400) -> str:
     return " ".join(html.unescape(re.sub("<[^>]*>", " ", text)).split())[:most]
 
 
-def main(full: bool, pumps: list[str]) -> bool:
+def main(full: bool, pumps: list[str], styles: list[str]) -> bool:
     python27 = find_python27()
     if python27 is None:
         print("no CPython 2.7 here, which the Autobahn test suite needs (AUTOBAHN_PYTHON names one): our own cases run")
-        return run_own.main(full, pumps)
+        return run_own.main(full, pumps, styles)
     wstest = prepare(python27)
     print(f"Autobahn test suite: {describe(full)}", flush=True)
-    return run_pumps(partial(run, wstest), full, pumps)
+    outcomes = [run_each(partial(try_server, wstest), full, pumps), run_each(partial(try_client, wstest), full, styles)]
+    return all(outcomes)
 
 
 if __name__ == "__main__":
@@ -156,5 +225,8 @@ if __name__ == "__main__":
     parser.add_argument("--full", action="store_true", default=wished == "full")
     parser.add_argument("--own", action="store_true", default=wished == "own")
     parser.add_argument("--pump", action="append", choices=PUMPS)
+    parser.add_argument("--style", action="append", choices=STYLES)
     options = parser.parse_args()
-    sys.exit(not (run_own.main if options.own else main)(options.full, options.pump or list(PUMPS)))
+    are_all = not options.pump and not options.style
+    pumps, styles = options.pump or [*PUMPS] * are_all, options.style or [*STYLES] * are_all
+    sys.exit(not (run_own.main if options.own else main)(options.full, pumps, styles))

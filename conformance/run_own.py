@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from suite import CASES, SHORT_CASES, Result, describe, echo_server, report, run_pumps
+from suite import CASES, SHORT_CASES, Result, describe, echo_server, report, run_each
 from websockets.exceptions import WebSocketException
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.sync.client import ClientConnection, connect
@@ -476,6 +476,6 @@ def run(pump: str, full: bool) -> bool:
     return report(pump, results, CASES if full else SHORT_CASES, started)
 
 
-def main(full: bool, pumps: Sequence[str]) -> bool:
+def main(full: bool, pumps: Sequence[str], styles: Sequence[str]) -> bool:
     print(f"our own cases: {describe(full)}", flush=True)
-    return run_pumps(run, full, pumps)
+    return run_each(run, full, pumps)
