@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -392,6 +394,25 @@ def test_a_client_says_what_went_wrong(start: Start) -> None:
     assert (caught.value.status, caught.value.body) == (404, b"no")
     page.stop()
     page.wait_closed()
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(TimeoutError, match="open_timeout_s"):
+        websocket("ws://127.0.0.1", silent.getsockname()[1], open_timeout_s=0.1)
+
+
+def test_client_and_server_in_one_loop() -> None:
+    async def main() -> None:
+        context = create_server(0, quiet=True)
+        context.receive = lambda data, ws, header: websocket_write(data, ws)
+        assert context.url is not None and context.server is not None
+        heard: asyncio.Queue[bytes] = asyncio.Queue()
+        client = websocket(context.url)
+        client.established = lambda ws: websocket_write("hello", ws)
+        client.receive = lambda data, ws, header: heard.put_nowait(data)
+        assert await asyncio.wait_for(heard.get(), DEADLINE_S) == b"hello"
+        websocket_close(client)
+        websocket_close(context)
+        await context.server.wait_closed()
+
+    asyncio.run(main())
 
 
 # Where callbacks run
