@@ -497,3 +497,61 @@ def test_replace_stops_the_predecessor_at_the_same_address(core: FakeCore) -> No
     new = make(port=81, replace=True).start()
     assert (old.state, other.state, new.state) == ("stopped", "running", "running")
     assert other.is_running
+
+
+# What doors ask for
+
+
+def test_handlers_are_replaced_all_at_once_and_those_that_stay_keep_their_number(core: FakeCore) -> None:
+    a, b, c = (Route(path=f"/{name}", on_request=lambda req: "x") for name in "abc")
+    server = Server([a, b], ("127.0.0.1", 0), quiet=True).start()
+    before = server._routes
+    server.replace_handlers(b, c)
+    assert server.handlers == (b, c)
+    assert [number for number, route in server._routes.items() if route is b] == [1]
+    assert not before.keys() & (server._routes.keys() - {1})
+    [(_, specs)] = core.said("set_routes")
+    assert [spec[1] for spec in specs] == ["/b", "/c"]
+    with pytest.raises(ValueError, match="two handlers for the same requests"):
+        server.replace_handlers(a, Route(path="/a", on_request=lambda req: "y"))
+    with pytest.raises(TypeError, match="a handler is made by"):
+        server.replace_handlers(5)  # type: ignore[arg-type]
+    assert server.handlers == (b, c)
+
+
+def test_a_websocket_is_found_by_its_id_at_its_own_server_only(core: FakeCore) -> None:
+    server, other = make(), make()
+    assert server.websocket(1) is None
+    server.start(), other.start()
+    number = core.open(number_of(server))
+    portico.service(0)
+    ws = server.websocket(number)
+    assert ws is not None and ws.id == number and ws.request.path == "/"
+    assert server.websocket(number) is ws  # also when its handshake has been read
+    assert other.websocket(number) is None
+    core.closed(number)
+    portico.service(0)
+    assert server.websocket(number) is None
+    server.stop()
+    assert server.websocket(number) is None
+
+
+def test_the_end_is_told_once_when_every_on_close_has_run(core: FakeCore) -> None:
+    told: list[str] = []
+    routes = [Route(on_open=lambda ws: None, on_close=lambda ws: told.append("close"))]
+    server = Server(routes, ("127.0.0.1", 0), quiet=True, on_end=lambda: told.append(server.state)).start()
+    core.open(number_of(server))
+    portico.service(0)
+    server.stop()
+    server.stop()
+    home.current_home().close()
+    assert told == ["close", "stopped"]
+
+
+def test_a_lent_core_is_given_back(core: FakeCore) -> None:
+    mine: Any = FakeCore()
+    before = home.current_home()
+    with home.lend_core(mine) as lent:
+        assert home.current_home() is lent and lent.core is mine
+    assert mine.is_shut and not core.is_shut
+    assert home.current_home() is before

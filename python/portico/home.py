@@ -15,7 +15,7 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from portico.dispatch import Dispatcher, Future, Job
@@ -59,12 +59,12 @@ class Resident(Protocol):
 class Home:
     """One per thread. Owns everything that thread's callbacks need; lives as long as the thread or its servers."""
 
-    def __init__(self, thread: threading.Thread | None = None) -> None:
+    def __init__(self, thread: threading.Thread | None = None, core: Core | None = None) -> None:
         self.thread = thread or threading.current_thread()
         if sys.is_finalizing():
             # Some Pythons would wait for ever for a thread that can't begin any more.
             raise RuntimeError("no server can start while the interpreter shuts down")
-        self.core = make_core()
+        self.core = make_core() if core is None else core
         self.residents: dict[int, Resident] = {}
         self.dispatcher = Dispatcher(self.core, self.spawn, self.defer)
         self.is_alive = True
@@ -536,6 +536,18 @@ def can_wait() -> bool:
     """Whether this thread is outside callbacks and loops, and may wait for either."""
     home: Home | None = getattr(_local, "home", None)
     return running_loop() is None and not (home is not None and home.is_busy)
+
+
+@contextlib.contextmanager
+def lend_core(core: Core) -> Iterator[Home]:
+    """While it lasts, this thread's Home is a new one that has this core, which need not be a native one."""
+    before = getattr(_local, "home", None)
+    home = _local.home = Home(core=core)
+    try:
+        yield home
+    finally:
+        home.close()
+        _local.home = before
 
 
 def require_idle(what: str, instead: str) -> None:

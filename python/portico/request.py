@@ -192,6 +192,11 @@ class Request:
         """`"1.1"` or `"1.0"`."""
         return self._parts[4]
 
+    @property
+    def is_websocket(self) -> bool:
+        """Whether it is the handshake of a WebSocket."""
+        return self._parts[8]
+
     def text(self) -> str:
         """The body as text, by the charset of its Content-Type, else UTF-8. Undecodable bytes become U+FFFD."""
         charset = _CHARSET.search(self.headers.get("content-type", ""))

@@ -100,6 +100,7 @@ class Server:
         replace: bool = False,
         static_paths: StaticPathsLike | None = None,
         static_path_options: OptionsLike | None = None,
+        on_end: Callable[[], None] | None = None,
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits must be portico.Limits, not {type(limits).__name__}")
@@ -129,6 +130,7 @@ class Server:
         self._mounts = _with_files({} if static_paths is None else read_static_paths(static_paths), routes)
         self._mount_options = StaticPathOptions() if static_path_options is None else read_options(static_path_options)
         self._mount_lock = threading.RLock()
+        self._on_end = on_end
         self._home: Home | None = None
         self._number = 0
         self._state: State = "new"
@@ -241,15 +243,30 @@ class Server:
         self._touch()
         return tuple(self._routes.values())
 
+    def replace_handlers(self, *handlers: Route) -> None:
+        """Let these answer from now on, and no others, with no moment in between. Any thread. Raises: as `add_handler`.
+
+        Requests and WebSockets that the others have already are theirs.
+        """
+        _check_handlers(handlers)
+
+        def swap(routes: dict[int, Route]) -> dict[int, Route]:
+            numbers = {id(route): number for number, route in routes.items()}
+            return {
+                next(self._route_numbers) if id(route) not in numbers else numbers[id(route)]: route
+                for route in handlers
+            }
+
+        self._touch()
+        self._change_routes(swap)
+
     def add_handler(self, *handlers: Route) -> None:
         """Let these answer, too, from now on; if one can't, then none. Any thread.
 
         Once the server is stopped it does nothing. Raises: TypeError; ValueError that names both if one answers the
         same requests as another; OSError that names the path if files are gone.
         """
-        for handler in handlers:
-            if not isinstance(handler, Route):
-                raise TypeError(f"a handler is made by handler(…), handler_ws(…), …; got {handler!r}")
+        _check_handlers(handlers)
         self._touch()
         self._change_routes(lambda routes: routes | {next(self._route_numbers): handler for handler in handlers})
 
@@ -386,6 +403,14 @@ class Server:
         self._touch()
         return self._home is not None and self._home.is_served
 
+    def websocket(self, number: int) -> WebSocket | None:
+        """The WebSocket whose `id` this is; None once its last `on_close` has run, or if it isn't this server's."""
+        self._touch()
+        if self._home is None or self._state == "stopped":
+            return None
+        ws = self._home.dispatcher.sockets.get(number)
+        return ws if ws is not None and ws._server_number == self._number else None
+
     def broadcast(self, data: str | bytes | bytearray | memoryview) -> int:
         """Send one message to every open WebSocket; return how many took it. Any thread. Raises: TypeError."""
         self._touch()
@@ -423,6 +448,7 @@ class Server:
         """Its home has ended, and this server with it."""
         if in_child:
             self._waiters.clear()  # their loops are the parent's
+            self._on_end = None
         self._end()
 
     def __enter__(self) -> Server:
@@ -568,6 +594,13 @@ class Server:
         if self._home is not None:
             self._home.move_out(self._number)
         self._closed.set()
+        try:
+            if self._on_end is not None:
+                self._on_end()
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         self._gate.set()
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -742,6 +775,12 @@ def _names(option: str, names: Names, default: Sequence[str]) -> list[str] | Non
     if not all(isinstance(name, str) for name in listed):
         raise TypeError(f"{option} must be a list of str, or '*' for all; got {names!r}")
     return None if "*" in listed else listed
+
+
+def _check_handlers(handlers: Iterable[object]) -> None:
+    for handler in handlers:
+        if not isinstance(handler, Route):
+            raise TypeError(f"a handler is made by handler(…), handler_ws(…), …; got {handler!r}")
 
 
 def _check_message(data: object) -> None:

@@ -160,6 +160,12 @@ class WebSocket:
         return request
 
     @property
+    def _server_number(self) -> int:
+        """What events call the server that it belongs to; 0 for one that we opened."""
+        request = self._request
+        return (request if isinstance(request, tuple) else request._parts)[0]
+
+    @property
     def subprotocol(self) -> str | None:
         """The negotiated subprotocol, or None."""
         return self._link.subprotocol
