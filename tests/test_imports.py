@@ -109,7 +109,25 @@ ALLOWED = {
         "portico.ws_url",
     },
     "portico.reconnecting": {"portico.call", "portico.client", "portico.home"},
-    "portico.testing": {"portico._core"},
+    "portico.testing": {
+        "portico.testing.answer",
+        "portico.testing.client",
+        "portico.testing.fake_core",
+        "portico.testing.socket",
+    },
+    "portico.testing.answer": {"portico.headers"},
+    "portico.testing.socket": {"portico.client", "portico._core"},
+    "portico.testing.client": SERVER
+    | {
+        "portico.doors.app",
+        "portico.testing.answer",
+        "portico.testing.fake_core",
+        "portico.testing.fake_routes",
+        "portico.testing.socket",
+        "portico._core",
+    },
+    "portico.testing.fake_core": {"portico._core"},
+    "portico.testing.fake_routes": {"portico._core"},
 }
 
 

@@ -10,7 +10,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from portico._core import (
@@ -81,6 +81,10 @@ def number_of(server: Server) -> int:
     return server._number
 
 
+def _copy(data: Any) -> str | bytes:
+    return data if isinstance(data, str) else bytes(data)
+
+
 class FakeBatch:
     """Hands out the core's queue, event by event; what is not asked for stays there."""
 
@@ -127,6 +131,9 @@ class FakeCore:
         self.connect_error: OSError | ValueError | None = None
         self.files: dict[int, list[Any]] = {}  # listening server → its static paths
         self.files_error: Exception | None = None
+        self.routes: dict[int, list[Any]] = {}  # listening server → its RouteSpecs
+        self.received: dict[int, deque[Any]] = {}  # by open WebSocket: the messages that its client has got
+        self.ends: dict[int, tuple[int, str]] = {}  # by closed WebSocket: code and reason
         self.routes_error: Exception | None = None
         self.former_routes: list[int] = []
         self.waited_s = 0.0
@@ -165,6 +172,7 @@ class FakeCore:
     def open(self, server: int, target: str = "/", *, subprotocol: str | None = None, **parts: Any) -> int:
         number = next(_numbers)
         self.sockets[number] = server
+        self.received[number] = deque()
         return self.push(OPEN, number, (request_parts(server, target, is_websocket=True, **parts), subprotocol))
 
     def arrive(self, number: int, body: int, *pieces: Any) -> None:
@@ -180,6 +188,7 @@ class FakeCore:
         """A server agrees to what `connect` asked for."""
         self.calling.discard(number)
         self.sockets[number] = 0
+        self.received[number] = deque()
         fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
         self.push(CONNECTED, number, (fields, subprotocol))
 
@@ -196,6 +205,7 @@ class FakeCore:
 
     def closed(self, number: int, code: int = 1005, reason: str = "") -> None:
         self._forget(number)
+        self.ends[number] = (code, reason)
         self.push(CLOSED, number, (code, reason))
 
     def logged(
@@ -272,6 +282,7 @@ class FakeCore:
         number = next(_numbers)
         self.configs[number] = config
         self.files[number] = list(config["files"])
+        self.routes[number] = list(config["routes"])
         host, port = (address, 0) if isinstance(address, str) else address
         return number, host, port or (40000 + number if not isinstance(address, str) else 0)
 
@@ -280,6 +291,7 @@ class FakeCore:
         self.commands.append(("set_routes", server, list(routes)))
         if self.routes_error is not None:
             raise self.routes_error
+        self.routes[server] = list(routes)
         return list(self.former_routes) if server in self.files else None
 
     def connect(self, address: Any, config: Mapping[str, Any]) -> int:
@@ -423,11 +435,16 @@ class FakeCore:
         if not isinstance(data, (str, bytes, bytearray, memoryview)):
             raise TypeError("expected str or bytes-like")
         self.commands.append(("send", number, data))
-        return SHUT if number not in self.sockets else FULL if number in self.full else SENT
+        if number not in self.sockets:
+            return SHUT
+        if number in self.full:
+            return FULL
+        self.received[number].append(_copy(data))
+        return SENT
 
     def broadcast(self, server: int, data: Any) -> int:
         self.commands.append(("broadcast", server, data))
-        return self.connections(server)
+        return self._deliver([number for number, owner in list(self.sockets.items()) if owner == server], data)
 
     def close(self, number: int, code: int, reason: str) -> int:
         self.commands.append(("close", number, code, reason))
@@ -436,6 +453,7 @@ class FakeCore:
             return SENT
         if not self._forget(number):
             return SHUT
+        self.ends[number] = (code, reason)
         self.push(CLOSED, number, (code, reason))
         return SENT
 
@@ -485,7 +503,7 @@ class FakeCore:
 
     def publish(self, server: int, topic: str, data: Any, exclude: int) -> int:
         self.commands.append(("publish", server, topic, data, exclude))
-        return len(self.members.get((server, topic), set()) - {exclude})
+        return self._deliver(self.members.get((server, topic), set()) - {exclude}, data)
 
     def topics(self, server: int) -> dict[str, int]:
         return {topic: len(members) for (owner, topic), members in self.members.items() if owner == server and members}
@@ -499,6 +517,11 @@ class FakeCore:
             self.wake()
             os.close(self._readable)
             os.close(self._writable)
+
+    def _deliver(self, numbers: Collection[int], data: Any) -> int:
+        for number in numbers:
+            self.received[number].append(_copy(data))
+        return len(numbers)
 
     def _tell_end(self, number: int) -> None:
         if number in self.telling:
