@@ -227,6 +227,34 @@ def test_context_pictures_are_pushed() -> None:
         end_by_ctrl_c(process)
 
 
+def test_start_server_answers_from_python_and_serves_assets_without() -> None:
+    with running("start_server.py") as (urls, process):
+        url, basic = urls.split()
+        for address in (basic + "/", url + "/", url + "/any", url + "/lib/dynamic/x"):
+            with urllib.request.urlopen(address, timeout=DEADLINE_S) as answer:
+                assert (answer.headers["Content-Type"], answer.read()) == ("text/html", b"Hello world!")
+        assert "@message" in get(url + "/assets/hello.py")
+        assert "start_server" in get(url + "/lib/start_server.py")
+        with pytest.raises(urllib.error.HTTPError, match="404") as caught:
+            get(url + "/lib/")
+        caught.value.close()
+        end_by_ctrl_c(process)
+
+
+@pytest.mark.parametrize("name", ["api_message.py", "api_annotated.py"])
+def test_api_answers_hello_as_calls_and_as_an_annotated_file(name: str) -> None:
+    with running(name) as (url, process):
+        with connect(ws_url(url, "/anything"), open_timeout=DEADLINE_S) as ws:
+            ws.send("Good morning")  # nobody says anything
+            ws.send("Hello")
+            assert [ws.recv(timeout=DEADLINE_S) for _ in range(2)] == ["Hello, you..."] * 2
+        assert get(url + "/hello/you") == "Hello, you...\n"
+        assert process.stderr is not None
+        lines = [process.stderr.readline() for _ in range(2)]
+        assert lines == ["message: websocket message received\n"] * 2
+        end_by_ctrl_c(process)
+
+
 def test_every_example_is_short_and_tried() -> None:
     here = Path(__file__).parent
     tried = "".join((here / test).read_text(encoding="utf-8") for test in ("test_examples.py", "test_desktop.py"))

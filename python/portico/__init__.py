@@ -15,7 +15,9 @@ if sys.platform != "linux":
 from portico.body import BodyError, RequestStream
 from portico.call import CertificateError, HandshakeError, HandshakeRefused
 from portico.client import Client, ConnectionClosed, connect
+from portico.comment_tags import RouteFileError
 from portico.cors import Cors
+from portico.doors.api import Api, api, api_message
 from portico.doors.app import (
     fileno,
     run_server,
@@ -90,6 +92,7 @@ else:
 
 
 __all__ = [
+    "Api",
     "BodyError",
     "CertPair",
     "Certificate",
@@ -111,6 +114,7 @@ __all__ = [
     "RequestHeader",
     "RequestStream",
     "Response",
+    "RouteFileError",
     "SendResult",
     "Server",
     "StaticPath",
@@ -119,6 +123,8 @@ __all__ = [
     "TlsConfig",
     "Upload",
     "WebSocket",
+    "api",
+    "api_message",
     "connect",
     "create_context",
     "create_server",
