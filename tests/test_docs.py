@@ -18,9 +18,11 @@ import pytest
 
 import portico
 from portico.access_log import AccessEntry, format_json
+from portico.doors.annotations import TAGS, VERBS
+from portico.events import EVENTS
 from portico.forms import MAX_PART_HEAD_BYTES
 from portico.routes import SlowClient
-from portico.testing import FakeCore, number_of
+from portico.testing import FakeCore, TestClient, number_of
 
 DEADLINE_S = 10
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -79,7 +81,7 @@ def test_table_of_the_bounds_of_a_form_is_true() -> None:
 def test_every_example_is_tried() -> None:
     pages = (
         *("websockets", "static-files", "answers", "requests", "handlers", "access-log", "cors"),
-        *("loops", "notebooks", "tls", "client", "context"),
+        *("loops", "notebooks", "tls", "client", "context", "api", "testing"),
     )
     assert len(EXAMPLES) == len(examples(*pages))
 
@@ -372,3 +374,46 @@ def test_example_of_contexts_runs(
     assert names.get("heard", [b"hello"]) == [b"hello"]
     assert capsys.readouterr().out in ("hello You sent a message\n", "")
     portico.stop_all_servers()
+
+
+@pytest.mark.parametrize(("page", "example"), [one for one in examples("api") if "#*" not in one.values[1]])
+def test_example_of_the_api_answers(monkeypatch: pytest.MonkeyPatch, page: str, example: str) -> None:
+    names: dict[str, Any] = {}
+    with monkeypatch.context() as patched:
+        patched.setattr(portico.Api, "run", lambda self: None)  # the client runs it
+        exec(compile(example, "docs", "exec"), names)
+    with TestClient(names["api"]) as client, client.websocket("/") as ws:
+        ws.send("5" if "compute" in names else "Hello")
+        assert ws.receive() == ("10" if "compute" in names else f"Hello, {ws.id}...")
+        if "user" in names:
+            assert client.get("/users/5?page=2").text() == "user 5, page 2\n"
+            added = client.post("/users", json="Ada")
+            assert (added.status, added.json()) == (201, {"added": "Ada"})
+
+
+@pytest.mark.parametrize(("page", "example"), [one for one in examples("api") if "#*" in one.values[1]])
+def test_example_of_a_route_file_answers(tmp_path: Path, page: str, example: str) -> None:
+    (tmp_path / "routes.py").write_text(example, encoding="utf-8")
+    with TestClient(portico.api(tmp_path / "routes.py")) as client, client.websocket("/") as ws:
+        ws.send("Hello")
+        assert (ws.receive(), client.get("/users/5").text()) == ("Hello, you...", "user 5\n")
+    text = (DOCS / "api.md").read_text(encoding="utf-8").rstrip().splitlines()[-1].strip("`")
+    (tmp_path / "routes.py").write_text("#* @mesage\n", encoding="utf-8")
+    with pytest.raises(portico.RouteFileError) as caught:
+        portico.api(tmp_path / "routes.py")
+    assert str(caught.value) == f"{tmp_path}/{text}"
+
+
+def test_tables_of_tags_and_events_are_complete() -> None:
+    page = (DOCS / "api.md").read_text(encoding="utf-8")
+    table = page.partition("| event |")[2].partition("\n\n")[0]
+    events = re.findall(r"^\| `([a-z-]+)` \| (.*?) \|", table, re.MULTILINE)
+    assert {event: tuple(re.findall(r"`(\w+)`", names)) for event, names in events} == EVENTS
+    tags = page.partition("| tag | is |")[2]
+    assert set(re.findall(r"@(\w+)", tags.partition("Comment lines")[0])) == set(TAGS)
+    assert set(VERBS) < set(TAGS)
+
+
+@pytest.mark.parametrize(("page", "example"), examples("testing"))
+def test_example_of_a_test_passes(page: str, example: str) -> None:
+    exec(compile(example, "docs", "exec"), {})
