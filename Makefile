@@ -78,6 +78,7 @@ bench: setup ## measure throughput and the latency under a held interpreter
 	$(BIN)/python bench/memory.py
 	$(BIN)/python bench/uploads.py
 	$(BIN)/python bench/stalled.py
+	$(BIN)/python bench/clients.py
 
 fuzz: ## feed every parser random bytes, 20 seconds each (FUZZ_S=600 for longer)
 	tools/fuzz $(or $(FUZZ_S),20)
