@@ -428,6 +428,7 @@ class Client(WebSocket):
             return WebSocket(self._id, Link(self._link.core, Route(on_close=_nothing), "", subprotocol), parts)
         self._link.subprotocol = subprotocol
         self._headers = headers
+        self._call, self._config = None, {}  # what an open client would only carry along
         self._is_closing = False
         if not self._has_callbacks:
             # From here on, so that what comes before anybody reads is kept, and counts against the inbox.
