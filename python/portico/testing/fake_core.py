@@ -9,7 +9,7 @@ import itertools
 import os
 import tempfile
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +132,7 @@ class FakeCore:
         self.files: dict[int, list[Any]] = {}  # listening server → its static paths
         self.files_error: Exception | None = None
         self.routes: dict[int, list[Any]] = {}  # listening server → its RouteSpecs
-        self.received: dict[int, deque[Any]] = {}  # by open WebSocket: the messages that its client has got
+        self.received: defaultdict[int, deque[Any]] = defaultdict(deque)  # by WebSocket: the messages that its client has got
         self.ends: dict[int, tuple[int, str]] = {}  # by closed WebSocket: code and reason
         self.routes_error: Exception | None = None
         self.former_routes: list[int] = []
@@ -172,7 +172,6 @@ class FakeCore:
     def open(self, server: int, target: str = "/", *, subprotocol: str | None = None, **parts: Any) -> int:
         number = next(_numbers)
         self.sockets[number] = server
-        self.received[number] = deque()
         return self.push(OPEN, number, (request_parts(server, target, is_websocket=True, **parts), subprotocol))
 
     def arrive(self, number: int, body: int, *pieces: Any) -> None:
@@ -188,7 +187,6 @@ class FakeCore:
         """A server agrees to what `connect` asked for."""
         self.calling.discard(number)
         self.sockets[number] = 0
-        self.received[number] = deque()
         fields = b"".join(f"{name}:{value}\r\n".encode("latin-1") for name, value in headers)
         self.push(CONNECTED, number, (fields, subprotocol))
 
