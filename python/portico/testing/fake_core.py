@@ -132,7 +132,7 @@ class FakeCore:
         self.files: dict[int, list[Any]] = {}  # listening server → its static paths
         self.files_error: Exception | None = None
         self.routes: dict[int, list[Any]] = {}  # listening server → its RouteSpecs
-        self.received: defaultdict[int, deque[Any]] = defaultdict(deque)  # by WebSocket: the messages that its client has got
+        self.received: defaultdict[int, deque[Any]] = defaultdict(deque)  # by WebSocket: what its client has got
         self.ends: dict[int, tuple[int, str]] = {}  # by closed WebSocket: code and reason
         self.routes_error: Exception | None = None
         self.former_routes: list[int] = []
