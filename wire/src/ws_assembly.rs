@@ -91,9 +91,8 @@ impl Message {
         }
     }
 
-    /// Takes a piece that is not compressed. `left`: what the frame still had to bring, `piece` included.
-    pub fn append(&mut self, piece: &[u8], left: u64, fin: bool) -> Result<(), WsRefusal> {
-        self.make_room(piece.len(), left, fin);
+    /// Takes a piece that is not compressed; `make_room` has made room for it.
+    pub fn append(&mut self, piece: &[u8]) -> Result<(), WsRefusal> {
         self.data.extend_from_slice(piece);
         if self.opcode == Opcode::Text {
             self.check_text()?;
@@ -102,8 +101,9 @@ impl Message {
     }
 
     /// Room grows with what has arrived, never with what was announced: at least doubled each time, so that
-    /// many small pieces stay linear, and exactly to the end where the end is known.
-    fn make_room(&mut self, arrived: usize, left: u64, fin: bool) {
+    /// many small pieces stay linear, and exactly to the end where the end is known. `left`: what the frame still had to
+    /// bring, `arrived` included.
+    pub fn make_room(&mut self, arrived: usize, left: u64, fin: bool) {
         if self.data.capacity() - self.data.len() >= arrived {
             return;
         }

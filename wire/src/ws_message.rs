@@ -18,6 +18,8 @@ pub const INFLATE_PER_CALL_BYTES: usize = 256 * 1024;
 
 /// What is unmasked before it is inflated. What did not get its turn is masked again.
 const INFLATE_PIECE_BYTES: usize = 16 * 1024;
+/// A long payload is unmasked and copied block by block, so that the copy finds in the nearest cache what was unmasked.
+const UNMASK_BLOCK_BYTES: usize = 16 * 1024;
 
 /// What one peer may make us keep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,12 +349,17 @@ impl MessageReader {
             let inflater = self.inflation.inflater();
             return inflate_payload(frame, message, inflater, piece, self.limits.max_message_bytes, budget);
         }
-        unmask(piece, &frame.header, frame.taken);
-        match message {
-            Some(message) => message.append(piece, left, frame.header.fin)?,
-            None => self.control.extend_from_slice(piece),
+        if let Some(message) = &mut message {
+            message.make_room(here, left, frame.header.fin);
         }
-        frame.taken += here as u64;
+        for block in piece.chunks_mut(UNMASK_BLOCK_BYTES) {
+            unmask(block, &frame.header, frame.taken);
+            match &mut message {
+                Some(message) => message.append(block)?,
+                None => self.control.extend_from_slice(block),
+            }
+            frame.taken += block.len() as u64;
+        }
         Ok(here)
     }
 
