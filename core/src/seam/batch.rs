@@ -52,8 +52,9 @@ const BUDGET: Duration = Duration::from_millis(10);
 const SPARE_FROM_BYTES: usize = 128 * 1024;
 
 /// What was sent to so many connections leaves together, one socket after the other: the system sends 10 % faster while
-/// nothing else is done in between. Slow callbacks do not wait for each other, see `settle`; nor does the watchman.
-const SETTLE_TOGETHER: usize = 8;
+/// nothing else is done in between, and the clients that a first send wakes find the others' answers when they look.
+/// Slow callbacks do not wait for each other, see `settle`; nor does the watchman.
+const SETTLE_TOGETHER: usize = 32;
 
 #[pymethods]
 impl Batch {
