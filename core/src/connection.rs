@@ -34,6 +34,8 @@ pub const READ_MOST_BYTES: usize = 256 * 1024;
 /// A client that takes an answer counts as going on when it took this much within write_timeout_s, so that a little now
 /// and then does not keep a connection and what waits for it.
 const READ_PROGRESS_BYTES: i64 = 4 * 1024;
+/// A read of so much is part of something long, and its next part is microseconds away.
+const BRISK_BYTES: usize = 32 * 1024;
 /// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
 /// and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Millis = 2_000;
@@ -42,6 +44,8 @@ const REPORT_AGAIN: Millis = 1_000;
 
 /// What the reactor lends a connection for one step.
 pub struct Turn<'a> {
+    /// Much has just come; see `Engine::wait`.
+    pub is_brisk: &'a mut bool,
     pub now: Millis,
     pub date: &'a [u8; 29],
     pub poller: &'a Poller,
@@ -253,6 +257,7 @@ impl Connection {
             Ok(Received::NotTls) => self.refuse_plain(turn),
             Ok(Received::Bytes(count)) => {
                 self.received += count as u64;
+                *turn.is_brisk |= count >= BRISK_BYTES;
                 self.on_bytes(&mut buffer[..count], turn);
                 if let Protocol::WebSocket(websocket) = &mut self.protocol
                     && websocket.is_mid_frame()

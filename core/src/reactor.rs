@@ -162,6 +162,8 @@ pub struct Reactor {
     pub counters: Counters,
     /// What callbacks of the running batch send waits for its end; see `engine`.
     pub is_corking: bool,
+    /// Much has just come.
+    pub is_brisk: bool,
     pub staged: Vec<Event>,
     poller: Poller,
     timers: Timers,
@@ -208,6 +210,7 @@ impl Reactor {
         Reactor {
             counters: Counters::default(),
             is_corking: false,
+            is_brisk: false,
             staged: Vec::new(),
             poller,
             timers: Timers::default(),
@@ -358,6 +361,7 @@ impl Reactor {
         let connection = self.connections.get_mut(&number)?;
         let site = self.sites.get_mut(&connection.site)?;
         let mut turn = Turn {
+            is_brisk: &mut self.is_brisk,
             now: self.now,
             date: &self.date,
             poller: &self.poller,
