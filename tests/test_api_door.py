@@ -3,13 +3,11 @@
 import asyncio
 import logging
 import threading
-import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from websockets.sync.client import connect
 
 import portico
 from portico import executors
@@ -777,28 +775,3 @@ def test_in_a_running_loop_it_returns_at_once(core: FakeCore) -> None:
     with pytest.raises(RuntimeError, match="runs already"):
         asyncio.run(main())
     portico.stop_all_servers()
-
-
-def test_on_real_sockets_a_slow_thread_keeps_nobody_waiting() -> None:
-    finish = threading.Event()
-    api = portico.api(port=0, callbacks="thread", quiet=True)
-
-    @api.message(async_=True, then=[lambda server, result: server.send(f"then {result}")])
-    def main(message: str) -> str | None:
-        return "slow" if message == "slow" and finish.wait(DEADLINE_S) else None
-
-    api.add_message(lambda message, client_id: f"{client_id}: {message}" if message != "slow" else None)
-    api.add_get("/n/<n:int>", lambda n: str(n + 1))
-    with api:
-        assert api.url is not None
-        url = api.url.replace("http", "ws")
-        with connect(f"{url}/", open_timeout=DEADLINE_S) as slow, connect(f"{url}/x", open_timeout=DEADLINE_S) as quick:
-            slow.send("slow")
-            quick.send("hi")
-            assert str(quick.recv(timeout=DEADLINE_S)).endswith(": hi")
-            assert quick.recv(timeout=DEADLINE_S) == "then None"
-            with urllib.request.urlopen(f"{api.url}/n/41", timeout=DEADLINE_S) as answer:
-                assert answer.read() == b"42"
-            finish.set()
-            heard = [slow.recv(timeout=DEADLINE_S) for _ in range(3)]
-            assert heard == ["then None", "slow", "then slow"]
