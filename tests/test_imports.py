@@ -32,6 +32,7 @@ PUMPS = {
     "portico.pumps.line_editor",
     "portico.pumps.private_loop",
     "portico.pumps.prompt",
+    "portico.pumps.pyrepl",
 }
 SERVER = VALUES | {"portico.access_log", "portico.websocket", "portico.home", "portico.server"}
 CLIENT = {"portico.client", "portico.ws_url", "portico.request_header"}

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import portico
 from portico.pumps import prompt
 from portico.pumps.line_editor import Printing
+from portico.pumps.pyrepl import PyRepl
 from portico.testing import FakeCore
 
 
@@ -162,10 +164,10 @@ class Editor:
     def has_news(self) -> bool:
         return False
 
-    def begin_output(self) -> None:
+    def begin_callbacks(self) -> None:
         self.said.append("(begin)")
 
-    def end_output(self) -> None:
+    def end_callbacks(self) -> None:
         self.said.append("(end)")
 
     def erase(self) -> None:
@@ -204,3 +206,55 @@ def test_other_threads_print_as_they_like(monkeypatch: pytest.MonkeyPatch) -> No
         thread.start()
         thread.join()
     assert "".join(said) == "(begin)x\n(end)"
+
+
+class Reader:
+    """What a line is read by at the prompt of Python 3.13 and later."""
+
+    console = None
+    ps1, ps2, ps3, ps4 = ">>> ", ">>> ", "... ", ""
+
+    def readline(self, startup_hook: object = None) -> str:
+        return "a line"
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch) -> Reader:
+    monkeypatch.setattr("termios.tcgetattr", lambda fileno: [0, 0, 0, 0])
+    monkeypatch.setattr("termios.tcsetattr", lambda fileno, when, attributes: None)
+    return Reader()
+
+
+def from_within_pyrepl(call: Callable[[], object]) -> None:
+    exec("call()", {"__name__": "_pyrepl.reader", "call": call})
+
+
+def test_line_within_a_line_is_refused_and_leaves_no_trace(reader: Reader) -> None:
+    editor = PyRepl(reader)
+    editor.begin_callbacks()
+    reader.ps1 = "name? "  # so does input()
+    with pytest.raises(RuntimeError, match="can't re-enter readline"):
+        from_within_pyrepl(lambda: reader.readline(startup_hook=None))
+    editor.end_callbacks()
+    assert vars(reader) == dict.fromkeys(("ps1", "ps2"), ">>> ") | {"ps3": "... ", "ps4": ""}
+    from_within_pyrepl(reader.readline)
+
+
+def test_lines_are_read_although_a_ctrl_c_has_kept_callbacks_from_their_end(reader: Reader) -> None:
+    PyRepl(reader).begin_callbacks()
+    assert reader.readline(startup_hook=None) == "a line"
+    editor = PyRepl(reader)
+    editor.begin_callbacks()
+    editor.end_callbacks()
+    from_within_pyrepl(reader.readline)
+
+
+def test_reader_with_other_attributes_than_we_know_is_left_alone(reader: Reader) -> None:
+    class Slots:
+        __slots__ = ("console",)
+
+    other = Slots()
+    other.console = None
+    editor = PyRepl(other)
+    editor.begin_callbacks()
+    editor.end_callbacks()

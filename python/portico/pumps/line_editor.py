@@ -10,12 +10,12 @@ import ctypes
 import functools
 import os
 import sys
-import termios
 import threading
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Protocol, TextIO
 
-STDIN = 0
+from portico.pumps.prompt import STDIN
+from portico.pumps.pyrepl import PyRepl, is_called_by_pyrepl
 
 
 class LineEditor(Protocol):
@@ -28,11 +28,11 @@ class LineEditor(Protocol):
     def has_news(self) -> bool:
         """Whether it has something to do although no key waits in stdin."""
 
-    def begin_output(self) -> None:
-        """Make the terminal fit for ordinary output."""
+    def begin_callbacks(self) -> None:
+        """Make the terminal fit for ordinary output. From now on, to read another line is a RuntimeError."""
 
-    def end_output(self) -> None:
-        """Make the terminal as it was before `begin_output`."""
+    def end_callbacks(self) -> None:
+        """Make everything as it was before `begin_callbacks`."""
 
     def erase(self) -> None:
         """Take the line off the screen; the cursor is in the first column then."""
@@ -44,22 +44,12 @@ class LineEditor(Protocol):
 def current_line_editor() -> LineEditor:
     """The one that called the input hook."""
     pyrepl = sys.modules.get("_pyrepl.readline")
-    if pyrepl is not None and _is_called_by_pyrepl():
+    if pyrepl is not None and is_called_by_pyrepl():
         return PyRepl(pyrepl._get_reader())
     # Without a terminal for its output, Python doesn't use readline.
     if "readline" in sys.modules and os.isatty(1):
         return Readline()
     return Plain()
-
-
-def _is_called_by_pyrepl() -> bool:
-    # Not always directly: another hook may stand between. While other code runs, the reader doesn't.
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "_pyrepl.reader":
-            return True
-        frame = frame.f_back
-    return False
 
 
 class Plain:
@@ -70,10 +60,10 @@ class Plain:
     def has_news(self) -> bool:
         return False
 
-    def begin_output(self) -> None:
-        pass
+    def begin_callbacks(self) -> None:
+        pass  # CPython itself refuses to read another line
 
-    def end_output(self) -> None:
+    def end_callbacks(self) -> None:
         pass
 
     def erase(self) -> None:
@@ -126,66 +116,6 @@ def _flush_c_streams() -> None:
     ctypes.CDLL(None).fflush(None)
 
 
-class PyRepl:
-    """The prompt of Python 3.13 and later. It has no public interface; what is missing is done without."""
-
-    asks_once = False
-
-    def __init__(self, reader: Any) -> None:
-        self._reader = reader
-        self._console = reader.console
-        self._attributes: list[Any] | None = None
-
-    def has_news(self) -> bool:
-        # It reads ahead: keys in its own buffer don't make stdin readable. Nor does a resized window.
-        with contextlib.suppress(AttributeError, TypeError):
-            return bool(self._console.wait(0))
-        return False
-
-    def begin_output(self) -> None:
-        # It clears OPOST, so that a bare \n would leave the column as it is.
-        self._attributes = termios.tcgetattr(STDIN)
-        cooked = list(self._attributes)
-        cooked[1] |= termios.OPOST | termios.ONLCR
-        termios.tcsetattr(STDIN, termios.TCSANOW, cooked)
-
-    def end_output(self) -> None:
-        if self._attributes is not None:
-            termios.tcsetattr(STDIN, termios.TCSANOW, self._attributes)
-
-    def erase(self) -> None:
-        with contextlib.suppress(AttributeError):
-            _, row = self._reader.cxy
-            offset = _private(self._console, "offset") or 0
-            up = b"\x1b[%dA" % (row - offset) if row > offset else b""
-            os.write(1, up + b"\r\x1b[J")
-
-    def redraw(self) -> None:
-        with contextlib.suppress(AttributeError):
-            console = self._console
-            console.screen = []
-            _set_private(console, "posxy", (0, 0))
-            _set_private(console, "offset", 0)
-            cache = getattr(self._reader, "last_refresh_cache", None)
-            if cache is not None:
-                cache.invalidated = True
-            self._reader.refresh()
-
-
-def _names(attribute: str) -> tuple[str, str]:
-    return attribute, f"_UnixConsole__{attribute}"  # public in later versions
-
-
-def _private(console: Any, attribute: str) -> Any:
-    return next((getattr(console, name) for name in _names(attribute) if hasattr(console, name)), None)
-
-
-def _set_private(console: Any, attribute: str, value: object) -> None:
-    for name in _names(attribute):
-        if hasattr(console, name):
-            setattr(console, name, value)
-
-
 class Printing:
     """A `with` block whose prints, if any, find the line that is being typed erased, and after which it is redrawn.
 
@@ -199,7 +129,7 @@ class Printing:
         self._last = ""
 
     def __enter__(self) -> None:
-        self._editor.begin_output()
+        self._editor.begin_callbacks()
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(Exception):  # None, or something that isn't a file at all
                 if stream.isatty() and "write" not in vars(stream):
@@ -216,7 +146,7 @@ class Printing:
                 if self._last != "\n":
                     os.write(1, b"\n")
         finally:
-            self._editor.end_output()
+            self._editor.end_callbacks()
         if self._last:
             self._editor.redraw()
 
