@@ -66,16 +66,19 @@ class Terminal:
         """Press keys; wait for nothing."""
         os.write(self._master, text.encode())
 
-    def enter(self, line: str) -> None:
-        """Type a line where the prompt waits, see it appear, press Enter."""
+    def enter(self, line: str, *, is_pasted: bool = True) -> None:
+        """Type a line where the prompt waits, see it appear, press Enter. `is_pasted`: all keys at once."""
         self.wait_for_prompt()
-        self.type(line)
-        self.wait_until(lambda: self.typed() == line, f"{line!r} to appear")
+        typed = ""
+        for keys in [line] if is_pasted else line:
+            typed += keys
+            self.type(keys)
+            self._wait_for_typed(typed)
         self.type(ENTER)
 
-    def run(self, line: str) -> list[str]:
+    def run(self, line: str, *, is_pasted: bool = True) -> list[str]:
         """`enter` it, wait for the next prompt; the lines that have appeared between."""
-        self.enter(line)
+        self.enter(line, is_pasted=is_pasted)
         self.wait_for_prompt()
         lines = self.lines()[:-1]
         last = max(index for index, shown in enumerate(lines) if shown.endswith(self.prompt + line))
@@ -109,6 +112,9 @@ class Terminal:
     def wait_for_prompt(self) -> None:
         """Until the cursor is right behind a prompt."""
         self.wait_until(lambda: self.typed() == "", "a prompt")
+
+    def _wait_for_typed(self, text: str) -> None:
+        self.wait_until(lambda: self.typed() == text, f"{text!r} to appear")
 
     def wait_for_line(self, text: str, times: int = 1) -> None:
         """Until one line on the screen is `text`, or so many are."""

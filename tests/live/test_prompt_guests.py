@@ -43,18 +43,26 @@ def display() -> Iterator[str]:
     server.wait(10)
 
 
+def run_slowly(prompt: Prompt, line: str) -> list[str]:
+    """Where Tk's own hook waits: it returns for keys that the prompt of 3.13 and later has yet to read, not for others.
+
+    So there a pasted line stands still after its first letter, with or without us.
+    """
+    return prompt.run(line, is_pasted=False)
+
+
 def test_window_that_was_there_before_goes_on(tmp_path: Path, display: str) -> None:
     with Prompt(tmp_path, TK + "open_window()", environment={"DISPLAY": display}) as prompt:
         prompt.wait_for_tell()
-        prompt.run("before = hook()")
-        prompt.run("start()")
+        run_slowly(prompt, "before = hook()")
+        run_slowly(prompt, "start()")
         for _ in range(2):
             assert prompt.ask().body == b"MainThread"
             prompt.run("later('again')")
             prompt.wait_for_tell()
         prompt.run("server.stop()")
-        assert prompt.run("before == hook() != 0") == ["True"]
-        prompt.run("later('after')")
+        assert run_slowly(prompt, "before == hook() != 0") == ["True"]
+        run_slowly(prompt, "later('after')")
         prompt.wait_for_tell()
 
 
@@ -64,10 +72,11 @@ def test_window_that_opens_under_our_hook_goes_on_without_it(tmp_path: Path, dis
         prompt.wait_for_tell()
         assert prompt.ask().body == b"MainThread"
         prompt.run("server.stop()")
-        assert prompt.run("hook() != 0") == ["True"]  # Tk's own, which it could not install when the window was opened
-        prompt.run("later('after')")
+        # Tk's own, which it could not install when the window was opened
+        assert run_slowly(prompt, "hook() != 0") == ["True"]
+        run_slowly(prompt, "later('after')")
         prompt.wait_for_tell()
-        prompt.run("close_window()")
+        run_slowly(prompt, "close_window()")
         assert prompt.run("hook()") == ["0"]
 
 
