@@ -14,8 +14,11 @@ from .wire_client import Address, Client, Reply, request
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 PROGRAM = """
-import asyncio, ctypes, os, signal, socket, sys, threading, time
+import asyncio, ctypes, logging, os, signal, socket, sys, threading, time
 import portico
+
+# Should the whole machine stand still for a second, the word about it would land in the line that is being typed.
+logging.getLogger("portico").addFilter(lambda record: not record.msg.startswith("events have waited"))
 
 def hook():
     return ctypes.c_void_p.in_dll(ctypes.pythonapi, "PyOS_InputHook").value or 0
