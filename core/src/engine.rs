@@ -42,8 +42,8 @@ pub enum Doing {
 /// driving is this short, and then signals are looked for: once, not for ever, so that idle is idle.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
-/// How long the home thread looks again and again before it sleeps, where much has just come: waking up takes tens of
-/// microseconds on a virtual machine, and the next part of a long message is sooner here.
+/// How long the home thread looks again and again before it sleeps, where more is about to come, the next part of a long
+/// message or the answer to a client of ours: waking up takes tens of microseconds on a virtual machine.
 const BRISK: Duration = Duration::from_micros(150);
 /// How long callbacks of a batch run before the home thread sees to the sockets; sooner than the watchman would.
 const LONG: Duration = Duration::from_micros(500);
@@ -88,7 +88,7 @@ pub struct Engine {
     pub alarm: Signal,
     pub is_ending: AtomicBool,
     pub takeovers: AtomicU64,
-    /// Much has just come.
+    /// More is about to come.
     is_brisk: AtomicBool,
 }
 
@@ -318,7 +318,7 @@ impl Engine {
         waited
     }
 
-    /// Sleep until something is ready; where much has just come, look for it a while before that.
+    /// Sleep until something is ready; where more is about to come, look for it a while before that.
     fn look_and_sleep(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> Result<(), Errno> {
         if self.is_brisk.swap(false, Ordering::Relaxed) {
             let until = Instant::now() + timeout.map_or(BRISK, |timeout| timeout.min(BRISK));

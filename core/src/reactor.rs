@@ -162,7 +162,7 @@ pub struct Reactor {
     pub counters: Counters,
     /// What callbacks of the running batch send waits for its end; see `engine`.
     pub is_corking: bool,
-    /// Much has just come.
+    /// More is about to come.
     pub is_brisk: bool,
     pub staged: Vec<Event>,
     poller: Poller,
