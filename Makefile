@@ -50,7 +50,7 @@ desktop: $(VENV)/tools
 	  && apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y $(DESKTOP) >/dev/null; } \
 	  || echo "no way to install $(DESKTOP): tests of GUIs may be skipped"
 	@$(BIN)/python -m pip install --quiet --group desktop \
-	  || echo "no PySide6 for this Python: the test of Qt will be skipped"
+	  || echo "no PySide6 or matplotlib for this Python: the tests of Qt and of figures will be skipped"
 
 check: setup ## formatting, lints, types, the seam's stub, versions
 	cargo fmt --all --check

@@ -86,3 +86,30 @@ def test_exit_with_a_window_is_quiet(tmp_path: Path, display: str) -> None:
         prompt.enter("exit()")
         assert prompt.end() == 0
         assert "Traceback (most recent call last):" not in prompt.lines()
+
+
+MATPLOTLIB = """
+import matplotlib
+matplotlib.use("TkAgg")
+import matplotlib.pyplot as plt
+plt.ion()
+def show():
+    global figure
+    figure = plt.figure()
+    plt.plot([1, 3, 2])
+    figure.canvas.mpl_connect("draw_event", lambda event: tell())
+"""
+
+
+def test_figures_of_matplotlib_are_drawn_beside_callbacks_and_after_them(tmp_path: Path, display: str) -> None:
+    pytest.importorskip("matplotlib", reason="no matplotlib: make desktop installs it")
+    with Prompt(tmp_path, MATPLOTLIB + "start()", environment={"DISPLAY": display}) as prompt:
+        prompt.run("show()")
+        prompt.wait_for_tell()
+        for _ in range(2):
+            assert prompt.ask().body == b"MainThread"
+            prompt.run("figure.canvas.draw_idle()")
+            prompt.wait_for_tell()
+        prompt.run("server.stop()")
+        run_slowly(prompt, "figure.canvas.draw_idle()")
+        prompt.wait_for_tell()
