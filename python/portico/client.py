@@ -109,7 +109,7 @@ def connect(
         "fields": read_fields(headers),
         "websocket": websocket_spec(route),
         "limits": asdict(limits or Limits()),
-        "open_timeout_s": _check_timeout(open_timeout_s),
+        "open_timeout_s": _check_open_timeout(open_timeout_s),
         "tls": _read_tls(destination, tls),
     }
     if not has_callbacks and callbacks != "auto":
@@ -131,11 +131,11 @@ def _nothing(_: object) -> None:
     """For a route that has nobody to tell."""
 
 
-def _check_timeout(timeout: object) -> float | None:
+def _check_open_timeout(timeout: object) -> float | None:
     if timeout is None:
         return None
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < math.inf:
-        raise ValueError(f"a time-out must be a positive number of seconds, or None for no bound; got {timeout!r}")
+        raise ValueError(f"open_timeout_s must be a positive number of seconds, or None for no bound; got {timeout!r}")
     return float(timeout)
 
 
