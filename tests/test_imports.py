@@ -5,6 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import portico
+import portico.testing
 
 ROOT = Path(__file__).resolve().parent.parent / "python" / "portico"
 
@@ -34,7 +40,7 @@ PUMPS = {
     "portico.pumps.prompt",
     "portico.pumps.pyrepl",
 }
-SERVER = VALUES | {"portico.access_log", "portico.websocket", "portico.home", "portico.server"}
+SERVER = VALUES | {"portico.access_log", "portico.websocket_connection", "portico.home", "portico.server"}
 CLIENT = {"portico.client", "portico.ws_url", "portico.request_header"}
 API = {
     "portico.path_pattern",
@@ -70,20 +76,20 @@ ALLOWED = {
     "portico.notebook": set(),
     "portico.pull": set(),
     "portico.lateness": set(),
-    "portico.websocket": VALUES | {"portico.pull"},
+    "portico.websocket_connection": VALUES | {"portico.pull"},
     "portico.stream": {"portico.pull", "portico.response", "portico._core"},
     "portico.stream_connection": {
         "portico.pull",
         "portico.response",
         "portico.routes",
-        "portico.websocket",
+        "portico.websocket_connection",
         "portico._core",
     },
     "portico.dispatch": VALUES
     | {
         "portico.lateness",
         "portico.pull",
-        "portico.websocket",
+        "portico.websocket_connection",
         "portico.stream",
         "portico.stream_connection",
         "portico._core",
@@ -94,7 +100,7 @@ ALLOWED = {
         "portico.home",
         "portico.dispatch",
         "portico.cors",
-        "portico.websocket",
+        "portico.websocket_connection",
         "portico.access_log",
         "portico.proxies",
         "portico.routes",
@@ -115,7 +121,7 @@ ALLOWED = {
         "portico.routes",
         "portico.server",
         "portico.tls",
-        "portico.websocket",
+        "portico.websocket_connection",
         "portico.ws_url",
     },
     "portico.reconnecting": {"portico.call", "portico.client", "portico.home"},
@@ -228,6 +234,14 @@ def test_doors_are_vocabularies() -> None:
 
 def names_in(node: ast.AST) -> list[ast.alias]:
     return node.names if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+
+
+@pytest.mark.parametrize("package", [portico, portico.testing])
+def test_no_name_hides_a_module(package: ModuleType) -> None:
+    # Else `import portico.name as x` would give another thing than `from portico.name import …` reads from.
+    modules = {path.stem for folder in package.__path__ for path in Path(folder).glob("*.py")}
+    names = {name for name, value in vars(package).items() if not isinstance(value, ModuleType)}
+    assert modules & names == set()
 
 
 def test_rules_name_modules_that_exist() -> None:

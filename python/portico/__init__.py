@@ -28,8 +28,6 @@ from portico.doors.app import (
     stop_all_servers,
     stop_server,
 )
-
-# Its `websocket` hides our module of that name; `from portico.websocket import …` still finds that.
 from portico.doors.context import (
     Context,
     FrameHeader,
@@ -76,7 +74,7 @@ from portico.static_paths import (
 )
 from portico.stream_connection import StreamConnection
 from portico.tls import Certificate, CertPair, TlsConfig, tls_config, write_cert
-from portico.websocket import SendResult, WebSocket
+from portico.websocket_connection import SendResult, WebSocket
 
 if TYPE_CHECKING:
     __version__: str

@@ -26,7 +26,7 @@ from portico.response import read_fields
 from portico.routes import Deflate, Limits, Route, read_deflate
 from portico.server import websocket_spec
 from portico.tls import TlsConfig, system_trust
-from portico.websocket import Link, SendResult, WebSocket
+from portico.websocket_connection import Link, SendResult, WebSocket
 from portico.ws_url import Destination, read_url
 
 if TYPE_CHECKING:

@@ -38,7 +38,7 @@ from portico.request import Request
 from portico.response import FileAnswer, PushAnswer, Response, StreamAnswer, normalise, with_text_type
 from portico.stream import AwaitedStream, IteratedStream, UnderWay
 from portico.stream_connection import StreamConnection
-from portico.websocket import Link, MessageListener, PlainListener, SendResult, WebSocket
+from portico.websocket_connection import Link, MessageListener, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
     from portico._core import Address, Batch, BodyParts, Core, Event, FailureParts, LogParts, RequestParts

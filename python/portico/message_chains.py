@@ -15,7 +15,7 @@ from portico.events import Events
 from portico.path_pattern import PathPattern
 
 if TYPE_CHECKING:
-    from portico.websocket import WebSocket
+    from portico.websocket_connection import WebSocket
 
 logger = logging.getLogger("portico")
 

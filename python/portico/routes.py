@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 if TYPE_CHECKING:
     from portico.request import Request
     from portico.static_paths import StaticPath
-    from portico.websocket import WebSocket
+    from portico.websocket_connection import WebSocket
 
 KIB = 1024
 MIB = 1024 * KIB

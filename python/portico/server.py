@@ -53,7 +53,7 @@ from portico.static_paths import (
     resolve,
 )
 from portico.tls import TlsConfig
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 if TYPE_CHECKING:
     from types import TracebackType

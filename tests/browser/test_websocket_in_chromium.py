@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import portico
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
 CHROMIUM = shutil.which("chromium")

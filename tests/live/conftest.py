@@ -12,7 +12,7 @@ import pytest
 import portico
 from portico.request import Request
 from portico.server import Server
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .tls_client import TlsAddress
 from .wire_client import DEADLINE_S, Address, Client, Reply, WebSocketClient, request

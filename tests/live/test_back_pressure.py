@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from portico import Limits
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Serve
 from .wire_client import (

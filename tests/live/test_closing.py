@@ -14,7 +14,7 @@ import pytest
 
 import portico
 from portico import SendResult
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Serve, end
 from .process import Program

@@ -16,7 +16,7 @@ import uvloop
 
 import portico
 from portico.request import Request
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, end
 from .wire_client import CLOSE, DEADLINE_S, close_payload, request

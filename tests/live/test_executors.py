@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from portico.request import Request
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, start
 from .test_threads import run_in

@@ -29,7 +29,7 @@ import websockets.sync.client as other_client
 import portico
 from portico.request import Request
 from portico.server import Server
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Recorder, Serve
 from .wire_client import DEADLINE_S, TEXT, Client, ask, frame, handshake, request, wait_until

@@ -20,7 +20,7 @@ import pytest
 
 import portico
 from portico import Limits, SendResult
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Serve
 from .process import Program

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import portico
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Recorder, Serve
 from .wire_client import DEADLINE_S, TEXT, Reply, frame, handshake, request

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import portico
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Serve, Sockets, start
 from .wire_client import DEADLINE_S, WebSocketClient, ask, request, wait_until

@@ -17,7 +17,7 @@ import pytest
 import portico
 from portico import Deflate, SendResult, Server
 from portico.routes import Route
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Serve
 from .process import Program

@@ -16,7 +16,7 @@ import pytest
 
 from portico import Limits
 from portico.request import Request
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Serve
 from .process import Program

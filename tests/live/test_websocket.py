@@ -13,7 +13,7 @@ import pytest
 
 import portico
 from portico import SendResult
-from portico.websocket import WebSocket
+from portico.websocket_connection import WebSocket
 
 from .conftest import Live, Recorder, Serve, Sockets
 from .wire_client import (

@@ -27,7 +27,7 @@ from portico.response import Response, read_whole
 from portico.routes import Route, check_clashes, pop_route_options
 from portico.server import Server
 from portico.static_paths import exclude_static_path, static_path
-from portico.websocket import SendResult, WebSocket
+from portico.websocket_connection import SendResult, WebSocket
 
 logger = logging.getLogger("portico.api")
 

@@ -22,7 +22,7 @@ from portico.request_header import RequestHeader
 from portico.response import Response, check_fields, check_status, read_fields
 from portico.routes import Route, pop_route_options
 from portico.server import Server
-from portico.websocket import SendResult, WebSocket, as_binary, as_text
+from portico.websocket_connection import SendResult, WebSocket, as_binary, as_text
 from portico.ws_url import with_port
 
 if TYPE_CHECKING:

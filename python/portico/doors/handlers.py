@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from portico.request import Request
     from portico.stream_connection import StreamConnection
     from portico.tls import TlsConfig
-    from portico.websocket import WebSocket
+    from portico.websocket_connection import WebSocket
 
 _TEXT = "text/plain; charset=utf-8"
 _PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}

@@ -10,7 +10,7 @@ import pytest
 from portico import SendResult, _core
 from portico.routes import Route
 from portico.testing import FakeCore, request_parts
-from portico.websocket import Link, WebSocket
+from portico.websocket_connection import Link, WebSocket
 
 NUMBER = 7
 
