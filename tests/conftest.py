@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 
+import conversation
 from portico import home
 from portico.testing import FakeCore
 
@@ -40,3 +41,15 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeCore]]:
 def core(cores: list[FakeCore]) -> FakeCore:
     """The fake core of this thread's home."""
     return cast(FakeCore, home.current_home().core)
+
+
+@pytest.fixture(name="home")
+def home_of_this_thread(cores: list[FakeCore]) -> home.Home:
+    """This thread's home, whose core is a fake."""
+    return home.current_home()
+
+
+@pytest.fixture
+def serve(cores: list[FakeCore]) -> Callable[..., home.Home]:
+    """Make one route the whole server."""
+    return conversation.serve

@@ -6,12 +6,19 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from portico.dispatch import Site
 from portico.home import Home, current_home
 from portico.routes import Route
+from portico.site import Site
 
 DEADLINE_S = 10
 SITE = 1000
+TEXT = [("Content-Type", "text/plain; charset=utf-8")]
+ERROR_500 = (500, None, TEXT, "500 Internal Server Error\n")
+ERROR_503 = (503, None, TEXT, "503 Service Unavailable\n")
+
+
+class Boom(Exception):
+    """What callbacks raise here. Its text must never reach a peer."""
 
 
 def serve(**route: Any) -> Home:

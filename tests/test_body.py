@@ -12,28 +12,16 @@ from typing import Any
 
 import pytest
 
-import conversation
-from conversation import SITE, run
+from conversation import SITE, TEXT, run
 from portico import BodyError, Request, RequestStream
 from portico._core import TROUBLE
 from portico.body import PIECE_BYTES, WINDOW_BYTES, SpooledBytes
-from portico.home import Home, current_home
+from portico.home import Home
 from portico.routes import Route
 from portico.testing import FakeCore, FakeSpool, request_parts
 
 LEFT = (400, "400 Bad Request: the client left before the end of the request body")
-TEXT = [("Content-Type", "text/plain; charset=utf-8")]
 BODY = 7  # the number of a body that comes
-
-
-@pytest.fixture
-def home(cores: list[FakeCore]) -> Home:
-    return current_home()
-
-
-@pytest.fixture
-def serve(home: Home) -> Callable[..., Home]:
-    return conversation.serve
 
 
 def spooled(data: bytes) -> SpooledBytes:

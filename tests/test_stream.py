@@ -12,31 +12,13 @@ from typing import Any
 
 import pytest
 
-import conversation
 import portico
-from conversation import SITE, run
+from conversation import ERROR_500, ERROR_503, SITE, TEXT, Boom, run
 from portico import Response
-from portico.home import Home, current_home
+from portico.home import Home
 from portico.testing import FakeCore, number_of
 
-TEXT = [("Content-Type", "text/plain; charset=utf-8")]
-ERROR_500 = (500, None, TEXT, "500 Internal Server Error\n")
-ERROR_503 = (503, None, TEXT, "503 Service Unavailable\n")
 KINDS = ["sync", "async", "coroutine", "async coroutine"]
-
-
-class Boom(Exception):
-    """What apps raise here."""
-
-
-@pytest.fixture
-def home(cores: list[FakeCore]) -> Home:
-    return current_home()
-
-
-@pytest.fixture
-def serve(home: Home) -> Callable[..., Home]:
-    return conversation.serve
 
 
 class Source:
@@ -92,7 +74,7 @@ def answering(kind: str, *pieces: Any, **response: Any) -> tuple[Source, Callabl
 
 
 def over(home: Home, source: Source) -> Callable[[], bool]:
-    return lambda: source.closed == 1 and not home.dispatcher._streams and not home.dispatcher._unfinished
+    return lambda: source.closed == 1 and not home.dispatcher._http.streams and not home.dispatcher._unfinished
 
 
 # What is sent
@@ -311,7 +293,7 @@ def test_iterable_that_gives_no_iterator_is_a_500(home: Home, core: FakeCore, se
     number = core.request(SITE)
     run(home)
     assert core.commands == [("respond", number, *ERROR_500)]
-    assert not home.dispatcher._streams
+    assert not home.dispatcher._http.streams
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -467,7 +449,7 @@ def test_client_that_leaves_before_the_first_piece(home: Home, core: FakeCore, s
     run(home, lambda: not home.dispatcher._unfinished)
     assert log == ["waits", "closed"]
     assert core.commands == [("respond", number, *ERROR_503)]  # only half of it may have left
-    assert not home.dispatcher._streams
+    assert not home.dispatcher._http.streams
 
 
 @pytest.mark.parametrize("kind", ["coroutine", "async"])
@@ -478,13 +460,13 @@ def test_stream_that_never_started_is_closed(home: Home, core: FakeCore, serve: 
     if kind == "async":
         core.gone(number)
     else:
-        soon = home.dispatcher._soon
+        soon = home.dispatcher._unfinished.soon
 
         def leave_first(job: Any) -> None:
-            home.dispatcher._gone(number, None)
+            home.dispatcher._http.gone(number, None)
             soon(job)
 
-        home.dispatcher._soon = leave_first  # type: ignore[method-assign]
+        home.dispatcher._unfinished.soon = leave_first  # type: ignore[method-assign]
     run(home, over(home, source))
     assert source.taken == 0
     assert core.commands == [("respond", number, *ERROR_503)]

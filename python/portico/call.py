@@ -14,8 +14,8 @@ from portico.headers import Headers
 
 if TYPE_CHECKING:
     from portico._core import Address, Core, FailureParts
-    from portico.dispatch import Caller
     from portico.websocket_connection import WebSocket
+    from portico.websocket_dispatch import Caller
 
 # RFC 9110 §15.6 and 429: the server may well say something else in a while.
 _PASSING: Final = (429, 500, 502, 503, 504)

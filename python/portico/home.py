@@ -18,12 +18,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
-from portico.dispatch import Dispatcher, Future, Job
+from portico.dispatch import Dispatcher
 from portico.lateness import LateWatch
 from portico.pumps import blocking, prompt
 from portico.pumps.descriptor import Descriptor
 from portico.pumps.event_loop import EventLoopPump, as_future, running_loop
 from portico.pumps.private_loop import PrivateLoop
+from portico.unfinished import Future, Job
 
 if TYPE_CHECKING:
     from portico._core import Core

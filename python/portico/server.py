@@ -35,11 +35,11 @@ from portico._core import (
 )
 from portico.access_log import AccessLog, read_access_log, warn_if_unheard
 from portico.cors import Cors, CorsLike, read_cors
-from portico.dispatch import Site
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
 from portico.pumps.event_loop import running_loop
 from portico.routes import Gzip, Limits, Route, check_clashes
+from portico.site import Site
 from portico.static_paths import (
     Mount,
     MountLike,
