@@ -19,7 +19,6 @@ use crate::websocket::Accepted;
 use std::borrow::Cow;
 use std::sync::Arc;
 use wire::error::{HttpRefusal, error_body};
-use wire::http_body::BodyFraming;
 use wire::http_compression::{Changed, GzipOptions};
 use wire::http_cors::{Grant, Preflight};
 use wire::http_head::{Content, FieldError, HeadReader, RequestHead, ResponseLine, Version, encode_response_head};
@@ -320,6 +319,11 @@ impl Connection {
                 "pages of that Origin may not open WebSockets here; the option allowed_origins names those that may";
             return self.refuse(HttpRefusal { status: 403, reason }, &[], turn);
         }
+        // Where the frames begin is not agreed on: a proxy takes for the body what would be read as frames here.
+        if head.has_body() {
+            let reason = "the handshake of a WebSocket has no body";
+            return self.refuse(HttpRefusal { status: 400, reason }, &[], turn);
+        }
         let protocols = values(head, "sec-websocket-protocol");
         if head.fields().filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).count() > 1 {
             let reason = "Sec-WebSocket-Key must be given once";
@@ -416,10 +420,7 @@ impl Connection {
         // A client that closed its half may have asked for more before.
         let is_last = self.is_at_end && !self.has_input();
         match &http.phase {
-            Phase::Deciding { head, .. } => {
-                let leaves_body = head.framing() != BodyFraming::Empty;
-                Some((Arc::clone(head), !leaves_body && !is_last))
-            }
+            Phase::Deciding { head, .. } => Some((Arc::clone(head), !head.has_body() && !is_last)),
             Phase::Answering { head, .. } => {
                 let leaves_body = http.inflow.as_ref().is_some_and(|inflow| !inflow.is_whole());
                 Some((Arc::clone(head), !leaves_body && !is_last))
@@ -460,7 +461,7 @@ impl Connection {
         compression: Option<Compression>,
         turn: &mut Turn,
     ) {
-        let keep_alive = head.framing() == BodyFraming::Empty;
+        let keep_alive = !head.has_body();
         if answer.status >= 400 {
             turn.counters.refuse(answer.status);
         }

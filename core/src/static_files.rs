@@ -9,7 +9,6 @@ use crate::outbox::FileSlice;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use wire::file_path::{PathRefusal, relative_path};
-use wire::http_body::BodyFraming;
 use wire::http_coding::{Coding, choose_coding};
 use wire::http_conditions::{Conditions, Validators, Verdict, judge, range_applies};
 use wire::http_head::{Content, RequestHead, ResponseLine};
@@ -36,7 +35,7 @@ impl Connection {
         }
         let refusal = if !matches!(head.method(), "GET" | "HEAD") {
             Some((405, "a file answers GET and HEAD"))
-        } else if !matches!(head.framing(), BodyFraming::Empty | BodyFraming::Length(0)) {
+        } else if head.has_body() {
             Some((400, "a request for a file has no body"))
         } else {
             None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -450,6 +451,17 @@ def test_nothing_is_run_behind_an_unread_body(serve: Serve) -> None:
         assert client.receive_last_reply().body == b"early"
     assert live.ask("GET", "/next").body == b"called"
     assert calls == ["/next"]
+
+
+@pytest.mark.parametrize("target", ["/early", "/inline", "/gone"])
+def test_a_body_of_nothing_costs_no_connection(serve: Serve, target: str) -> None:
+    # Browsers say Content-Length: 0 with each POST that has no body; nothing is left unread behind it.
+    app = {"on_headers": lambda req: "early" if req.uri == "/early" else None, "static_paths": {"/gone": Path(__file__).parent}}
+    live = serve(app, inline={"/inline": ("text/plain", "native")})
+    with live.connect() as client:
+        client.send(request("GET", target, "Content-Length: 0") * 2)
+        first, second = client.receive_reply(), client.receive_reply()
+    assert (first["Connection"], first.status, first.body) == (None, second.status, second.body)
 
 
 def test_pipeline_is_not_read_without_end(serve: Serve) -> None:

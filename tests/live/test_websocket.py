@@ -132,6 +132,23 @@ def test_handshake_by_other_methods_is_a_request(recorder: Live) -> None:
     assert [call[1] for call in recorder.app.drain()] == ["/post", "/post", "/old"]
 
 
+@pytest.mark.parametrize("line", ["Content-Length: 7", "Transfer-Encoding: chunked"])
+def test_handshake_with_a_body_is_refused(recorder: Live, line: str) -> None:
+    # A proxy would take these frames for the body, and whatever is in them for checked.
+    with recorder.connect() as client:
+        client.send(handshake("/", line) + frame(TEXT, b"x"))
+        reply = client.receive_last_reply()
+    assert (reply.status, reply.body) == (400, b"400 Bad Request: the handshake of a WebSocket has no body\n")
+    assert recorder.app.calls.empty()
+
+
+def test_handshake_with_a_body_of_nothing_is_one(recorder: Live) -> None:
+    with recorder.open("/", "Content-Length: 0") as ws:
+        ws.send_text("x")
+        assert ws.receive_text() == "x"
+        ws.close()
+
+
 def test_handshake_that_nobody_wants_is_a_request(serve: Serve) -> None:
     assert ask(serve(lambda req: "plain"), handshake()).body == b"plain"
 

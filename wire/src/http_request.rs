@@ -294,6 +294,11 @@ impl RequestHead {
         }
     }
 
+    /// Whether anything follows the head that belongs to it. Browsers announce zero bytes with a POST of nothing.
+    pub fn has_body(&self) -> bool {
+        !matches!(self.framing(), BodyFraming::Empty | BodyFraming::Length(0))
+    }
+
     /// Whether the client would send another request on this connection (RFC 9112 §9.3).
     pub fn keep_alive(&self) -> bool {
         self.control.keep_alive(self.version)
@@ -302,8 +307,7 @@ impl RequestHead {
     /// Whether the client waits for 100 before it sends the body. HTTP/1.0 clients don't (RFC 9110 §10.1.1),
     /// nor does one that has no body to send.
     pub fn expects_continue(&self) -> bool {
-        let has_body = !matches!(self.framing(), BodyFraming::Empty | BodyFraming::Length(0));
-        self.expects_continue && self.version == Version::Http11 && has_body
+        self.expects_continue && self.version == Version::Http11 && self.has_body()
     }
 
     /// Whether this asks for a WebSocket (RFC 6455 §4.1, items 1, 2, 5 and 6); the handshake itself is not judged.

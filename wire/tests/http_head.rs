@@ -377,7 +377,9 @@ fn framing_is_read() {
         (b"X-Content-Length: 5", BodyFraming::Empty),
     ];
     for (line, framing) in table {
-        assert_eq!(request(&with_line(line)).framing(), *framing);
+        let head = request(&with_line(line));
+        assert_eq!(head.framing(), *framing);
+        assert_eq!(head.has_body(), !matches!(framing, BodyFraming::Empty | BodyFraming::Length(0)));
     }
 }
 
