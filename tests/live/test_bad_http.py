@@ -456,7 +456,10 @@ def test_nothing_is_run_behind_an_unread_body(serve: Serve) -> None:
 @pytest.mark.parametrize("target", ["/early", "/inline", "/gone"])
 def test_a_body_of_nothing_costs_no_connection(serve: Serve, target: str) -> None:
     # Browsers say Content-Length: 0 with each POST that has no body; nothing is left unread behind it.
-    app = {"on_headers": lambda req: "early" if req.uri == "/early" else None, "static_paths": {"/gone": Path(__file__).parent}}
+    app = {
+        "on_headers": lambda req: "early" if req.uri == "/early" else None,
+        "static_paths": {"/gone": Path(__file__).parent},
+    }
     live = serve(app, inline={"/inline": ("text/plain", "native")})
     with live.connect() as client:
         client.send(request("GET", target, "Content-Length: 0") * 2)
