@@ -183,7 +183,7 @@ def test_example_handles(
     names: dict[str, Any] = {}
     exec(compile(example, "docs", "exec"), names)
     server = names["server"]
-    for route, handler in server._routes.items():
+    for route, handler in server._served.routes.items():
         if handler.on_request is not None:
             core.request(number_of(server), handler.path + "/1", route=route)
         if handler.wants_websocket:

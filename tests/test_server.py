@@ -505,11 +505,11 @@ def test_replace_stops_the_predecessor_at_the_same_address(core: FakeCore) -> No
 def test_handlers_are_replaced_all_at_once_and_those_that_stay_keep_their_number(core: FakeCore) -> None:
     a, b, c = (Route(path=f"/{name}", on_request=lambda req: "x") for name in "abc")
     server = Server([a, b], ("127.0.0.1", 0), quiet=True).start()
-    before = server._routes
+    before = server._served.routes
     server.replace_handlers(b, c)
     assert server.handlers == (b, c)
-    assert [number for number, route in server._routes.items() if route is b] == [1]
-    assert not before.keys() & (server._routes.keys() - {1})
+    assert [number for number, route in server._served.routes.items() if route is b] == [1]
+    assert not before.keys() & (server._served.routes.keys() - {1})
     [(_, specs)] = core.said("set_routes")
     assert [spec[1] for spec in specs] == ["/b", "/c"]
     with pytest.raises(ValueError, match="two handlers for the same requests"):

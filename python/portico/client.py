@@ -24,7 +24,7 @@ from portico.pull import Pull, Reader, settle
 from portico.pumps.event_loop import running_loop
 from portico.response import read_fields
 from portico.routes import Deflate, Limits, Route, read_deflate
-from portico.server import websocket_spec
+from portico.specs import websocket_spec
 from portico.tls import TlsConfig, system_trust
 from portico.websocket_connection import Link, SendResult, WebSocket
 from portico.ws_url import Destination, read_url

@@ -9,48 +9,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import errno
 import html
-import ipaddress
-import itertools
 import logging
 import os
-import socket
 import threading
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from portico import notebook
-from portico._core import (
-    FRAMES_BINARY,
-    FRAMES_BY_TYPE,
-    FRAMES_TEXT,
-    SLOW_CLOSE,
-    SLOW_DROP_NEW,
-    SLOW_DROP_OLDEST,
-    WANTS_BODY,
-    WANTS_HEAD,
-    WANTS_REQUEST,
-    WANTS_WEBSOCKET,
-)
 from portico.access_log import AccessLog, read_access_log, warn_if_unheard
-from portico.cors import Cors, CorsLike, read_cors
+from portico.address import check_address, is_loopback, url_of
+from portico.cors import CorsLike, read_cors
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
+from portico.live_static_paths import StaticPaths
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
 from portico.pumps.event_loop import running_loop
-from portico.routes import Gzip, Limits, Route, check_clashes
+from portico.routes import Limits, Route
+from portico.served import Served
 from portico.site import Site
+from portico.specs import cors_spec
 from portico.static_paths import (
     Mount,
-    MountLike,
     OptionsLike,
     StaticPathOptions,
     StaticPathsLike,
-    read_mount,
-    read_name,
     read_options,
     read_static_paths,
-    resolve,
 )
 from portico.tls import TlsConfig
 from portico.websocket_connection import WebSocket
@@ -58,20 +42,13 @@ from portico.websocket_connection import WebSocket
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from portico._core import Address, Core, CorsSpec, GzipSpec, RouteSpec, WebSocketSpec
+    from portico._core import Address
 
 logger = logging.getLogger("portico")
 
 State: TypeAlias = Literal["new", "running", "stopping", "stopped"]
 Names: TypeAlias = "Sequence[str] | str | None"
 """A list of names; `"*"` allows all; None is the default of the option."""
-
-# sun_path holds 108 bytes on Linux and 104 on macOS and the BSDs, the closing NUL among them.
-MAX_PATH_BYTES: Final = 107 if os.uname().sysname == "Linux" else 103
-
-_SLOW: Final = {"close": SLOW_CLOSE, "drop_new": SLOW_DROP_NEW, "drop_oldest": SLOW_DROP_OLDEST}
-
-_FRAMES: Final[dict[str | None, int]] = {None: FRAMES_BY_TYPE, "text": FRAMES_TEXT, "binary": FRAMES_BINARY}
 
 _running: dict[int, Server] = {}
 
@@ -104,11 +81,9 @@ class Server:
     ) -> None:
         if limits is not None and not isinstance(limits, Limits):
             raise TypeError(f"limits must be portico.Limits, not {type(limits).__name__}")
-        check_clashes(routes)
-        # Never changed, only replaced, like the static paths. By what events call them, which is never used again.
-        self._route_numbers = itertools.count()
-        self._routes: dict[int, Route] = {next(self._route_numbers): route for route in routes}
-        self._site: Site | None = None
+        mounts = {} if static_paths is None else read_static_paths(static_paths)
+        options = StaticPathOptions() if static_path_options is None else read_options(static_path_options)
+        self._served = Served(routes, mounts, options)
         self._address = check_address(address)
         if replace and not isinstance(self._address, str) and self._address[1] == 0:
             raise ValueError("replace=True needs a port to find the server to replace; port 0 is a new one each time")
@@ -118,7 +93,7 @@ class Server:
         self._callbacks: Callbacks = callbacks
         self._allowed_origins = _names("allowed_origins", allowed_origins, ())
         self._allowed_hosts = _names("allowed_hosts", allowed_hosts, ())
-        if allowed_hosts is None and not _is_loopback(self._address):
+        if allowed_hosts is None and not is_loopback(self._address):
             # Behind a public address the Host is whatever the DNS or the proxy says; rebinding attacks aim at loopback.
             self._allowed_hosts = None
         self._cors = read_cors(cors)
@@ -126,10 +101,6 @@ class Server:
         self._log = read_access_log(access_log, self._proxies)
         self._mode = mode
         self._replace = replace
-        # Never changed, only replaced, so that reading takes no lock. Reentrant: a signal handler may change them, too.
-        self._mounts = _with_files({} if static_paths is None else read_static_paths(static_paths), routes)
-        self._mount_options = StaticPathOptions() if static_path_options is None else read_options(static_path_options)
-        self._mount_lock = threading.RLock()
         self._on_end = on_end
         self._home: Home | None = None
         self._number = 0
@@ -228,12 +199,12 @@ class Server:
         Once the server is stopped, assigning does nothing. Any thread. Raises: TypeError, ValueError, OSError.
         """
         self._touch()
-        return self._mount_options
+        return self._served.options
 
     @static_path_options.setter
     def static_path_options(self, options: OptionsLike) -> None:
         read = read_options(options)
-        self._change_mounts(lambda: (self._mounts, read))
+        self._change_mounts(lambda: (self._served.mounts, read))
 
     # Handlers
 
@@ -241,7 +212,7 @@ class Server:
     def handlers(self) -> tuple[Route, ...]:
         """Who answers, oldest first: what `portico.handler` and its kin have made."""
         self._touch()
-        return tuple(self._routes.values())
+        return tuple(self._served.routes.values())
 
     def replace_handlers(self, *handlers: Route) -> None:
         """Let these answer from now on, and no others, with no moment in between. Any thread. Raises: as `add_handler`.
@@ -249,16 +220,9 @@ class Server:
         Requests and WebSockets that the others have already are theirs.
         """
         _check_handlers(handlers)
-
-        def swap(routes: dict[int, Route]) -> dict[int, Route]:
-            numbers = {id(route): number for number, route in routes.items()}
-            return {
-                next(self._route_numbers) if id(route) not in numbers else numbers[id(route)]: route
-                for route in handlers
-            }
-
         self._touch()
-        self._change_routes(swap)
+        if not self._is_over:
+            self._served.replace_routes(handlers)
 
     def add_handler(self, *handlers: Route) -> None:
         """Let these answer, too, from now on; if one can't, then none. Any thread.
@@ -268,25 +232,17 @@ class Server:
         """
         _check_handlers(handlers)
         self._touch()
-        self._change_routes(lambda routes: routes | {next(self._route_numbers): handler for handler in handlers})
+        if not self._is_over:
+            self._served.add_routes(handlers)
 
     def remove_handler(self, *handlers: Route) -> None:
         """Let these, the very objects, no longer answer. Requests and WebSockets that they have already are theirs.
 
         Any thread. Raises: ValueError if one isn't there; none is removed then.
         """
-
-        def without(routes: dict[int, Route]) -> dict[int, Route]:
-            rest = dict(routes)
-            for handler in handlers:
-                number = next((number for number, route in rest.items() if route is handler), None)
-                if number is None:
-                    raise ValueError(f"this server has no such handler: {handler}")
-                del rest[number]
-            return rest
-
         self._touch()
-        self._change_routes(without)
+        if not self._is_over:
+            self._served.remove_routes(handlers)
 
     # Life
 
@@ -504,20 +460,21 @@ class Server:
             "limits": dataclasses.asdict(self._limits),
             "allowed_hosts": self._allowed_hosts,
             "allowed_origins": self._allowed_origins,
-            "cors": None if self._cors is None else _cors_spec(self._cors),
+            "cors": None if self._cors is None else cors_spec(self._cors),
             "mode": self._mode,
             "logs_access": self._log is not None,
             "tls": None if self._tls is None else self._tls.server_spec(),
             "spool_directory": os.environ.get("TMPDIR") or "/tmp",
         }
-        with self._mount_lock:  # what another thread changes meanwhile is neither lost nor early
-            config["routes"] = _specs(self._routes)
-            config["files"] = resolve(self._mounts, self._mount_options)
+        served = self._served
+        with served.lock:  # what another thread changes meanwhile is neither lost nor early
+            config["routes"], config["files"] = served.specs()
             host, port = self._bind(home, config)
             self._address = host if isinstance(self._address, str) else (host, port)
             where = self._address if self._proxies is None else ProxiedAddress(self._address, self._proxies)
             # No event of this server can overtake this: they are taken by the thread that runs these lines.
-            self._site = home.dispatcher.sites[self._number] = Site(self._routes, where, self._end, self._log)
+            site = home.dispatcher.sites[self._number] = Site(served.routes, where, self._end, self._log)
+            served.come_into_force(home.core, self._number, site)
             home.settle_in(self._number, self)
             self._home = home
             self._state = "running"
@@ -534,47 +491,12 @@ class Server:
         return host, port
 
     def _change_mounts(self, change: Callable[[], tuple[dict[str, Mount], StaticPathOptions]]) -> None:
-        """Put new static paths and options in force, or none of them if the core refuses. Any thread."""
-        if self._is_over:
-            return  # also in a fork, where the lock may be held by a thread that isn't there
-        with self._mount_lock:
-            mounts, options = change()
-            if self._home is None or self._home.core.set_files(self._number, resolve(mounts, options)):
-                self._mounts, self._mount_options = mounts, options
-
-    def _change_routes(self, change: Callable[[dict[int, Route]], dict[int, Route]]) -> None:
-        """Put new routes in force, files and all, or change nothing. Any thread."""
-        if self._is_over:
-            return
-        with self._mount_lock:
-            before, after = self._routes, change(self._routes)
-            check_clashes(after.values())
-            gone = [route for number, route in before.items() if number not in after]
-            new = [route for number, route in after.items() if number not in before]
-            mounts = _with_files(_without_files(self._mounts, gone), new)
-            if self._site is not None and self._home is not None:
-                self._tell_routes(self._site, self._home.core, after, mounts)
-            self._routes, self._mounts = after, mounts
-
-    def _tell_routes(self, site: Site, core: Core, routes: dict[int, Route], mounts: dict[str, Mount]) -> None:
-        # Known here before events can have them, and until none can any more.
-        before = site.routes
-        site.set_routes({**before, **routes})
-        former: Sequence[int] | None = None
-        try:
-            former = core.set_routes(self._number, _specs(routes))
-            if mounts != self._mounts:
-                core.set_files(self._number, resolve(mounts, self._mount_options))
-        except BaseException:
-            routes, former = self._routes, core.set_routes(self._number, _specs(self._routes))
-            raise
-        finally:
-            known = {*routes, *(former or ())} & site.routes.keys()
-            site.set_routes({number: site.routes[number] for number in known})
+        if not self._is_over:  # in a fork it is, where the lock may be held by a thread that isn't there
+            self._served.change_mounts(change)
 
     @property
     def _url(self) -> str:
-        return _url(self._address, "http" if self._tls is None else "https")
+        return url_of(self._address, "http" if self._tls is None else "https")
 
     @property
     def _is_over(self) -> bool:
@@ -615,65 +537,6 @@ class Server:
         return waiter
 
 
-class StaticPaths(MutableMapping[str, Mount]):
-    """The static paths of one server, live: each change is in force when it returns, or raises and changes nothing.
-
-    `update` and `clear` are one change. Values may be set as anything `static_path` takes, and are read as what it
-    gives. Before the start changes are kept for it; once the server is stopped it is empty, and changes do nothing.
-    Any thread. Raises: TypeError, ValueError; OSError that names the path.
-    """
-
-    __slots__ = ("_server",)
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    def __getitem__(self, name: str) -> Mount:
-        return self._now()[_known_as(name)]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._now())
-
-    def __len__(self) -> int:
-        return len(self._now())
-
-    def __setitem__(self, name: str, mount: MountLike) -> None:
-        self._change(lambda mounts: mounts | {read_name(name): read_mount(mount)})
-
-    def __delitem__(self, name: str) -> None:
-        def without(mounts: dict[str, Mount]) -> dict[str, Mount]:
-            rest = dict(mounts)
-            del rest[_known_as(name)]
-            return rest
-
-        self._change(without)
-
-    def update(self, paths: Any = (), /, **more: MountLike) -> None:
-        """Set all of these at once."""
-        self._change(lambda mounts: mounts | read_static_paths(dict(paths, **more)))
-
-    def clear(self) -> None:
-        """Serve no static paths any more."""
-        self._change(lambda mounts: {})
-
-    def __repr__(self) -> str:
-        return f"<StaticPaths {self._now()!r}>"
-
-    def _now(self) -> dict[str, Mount]:
-        return {} if self._server._is_over else self._server._mounts
-
-    def _change(self, change: Callable[[dict[str, Mount]], dict[str, Mount]]) -> None:
-        server = self._server
-        server._change_mounts(lambda: (change(server._mounts), server._mount_options))
-
-
-def _known_as(name: object) -> str:
-    try:
-        return read_name(name)
-    except (TypeError, ValueError):
-        raise KeyError(name) from None
-
-
 class _Done(Awaitable[None]):
     """What `wait_closed` returns when it has waited already."""
 
@@ -694,78 +557,12 @@ def list_servers() -> list[Server]:
     return servers
 
 
-def check_address(address: Address) -> Address:
-    """Make an address the core can bind: a literal and a port, or an absolute path. Names get their first address.
-
-    Raises: TypeError, ValueError, OSError (the name has no address, the path is too long).
-    """
-    if isinstance(address, str):
-        return _check_path(address)
-    host, port = address
-    if isinstance(port, bool) or not isinstance(port, int):
-        raise TypeError(f"port must be an int, not {type(port).__name__} ({port!r})")
-    if not 0 <= port <= 65535:
-        raise ValueError(f"port must be between 0 and 65535; got {port}")
-    if not isinstance(host, str):
-        raise TypeError(f"host must be a str, not {type(host).__name__}")
-    if not host:
-        raise ValueError("host must not be empty; use '127.0.0.1' for this machine only, '0.0.0.0' for all addresses")
-    return (host if _is_literal(host) else _resolve_name(host), port)
-
-
-def _check_path(path: str) -> str:
-    if not path or "\0" in path:
-        raise ValueError(f"not a path for a unix socket: {path!r}")
-    path = os.path.abspath(path)
-    size = len(os.fsencode(path))
-    if size > MAX_PATH_BYTES:
-        raise OSError(
-            errno.ENAMETOOLONG, f"cannot listen on unix:{path}: the path has {size} bytes, at most {MAX_PATH_BYTES} fit"
-        )
-    return path
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _resolve_name(host: str) -> str:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except socket.gaierror as error:
-        raise OSError(errno.EADDRNOTAVAIL, f"cannot listen on {host!r}: {error.strerror}") from error
-    except UnicodeError as error:
-        raise ValueError(f"not a host name: {host!r}") from error
-    return str(found[0][4][0])
-
-
-def _is_loopback(address: Address) -> bool:
-    if isinstance(address, str):
-        return False
-    ip = ipaddress.ip_address(address[0])
-    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
-    return (mapped or ip).is_loopback
-
-
 def check_server_tls(config: TlsConfig) -> TlsConfig:
     """Raises: TypeError; ValueError if it has no certificate to show."""
     if not isinstance(config, TlsConfig):
         raise TypeError(f"tls must be what tls_config(…) returns, not {type(config).__name__}")
     config.server_spec()
     return config
-
-
-def _url(address: Address, scheme: str) -> str:
-    if isinstance(address, str):
-        return f"unix:{address}"
-    host, port = address
-    # The wildcard is where a server listens, not where anybody can go.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _names(option: str, names: Names, default: Sequence[str]) -> list[str] | None:
@@ -786,58 +583,3 @@ def _check_handlers(handlers: Iterable[object]) -> None:
 def _check_message(data: object) -> None:
     if not isinstance(data, (str, bytes, bytearray, memoryview)):
         raise TypeError(f"a message must be str or bytes-like, not {type(data).__name__}")
-
-
-def _with_files(mounts: dict[str, Mount], routes: Iterable[Route]) -> dict[str, Mount]:
-    """`mounts` and what `routes` serve files from. Raises: ValueError for a path that has been taken."""
-    found = dict(mounts)
-    for route in routes:
-        if route.files is not None:
-            name = read_name(route.path)
-            if name in found:
-                raise ValueError(f"{route}: there is a static path {name!r} already")
-            found[name] = route.files
-    return found
-
-
-def _without_files(mounts: dict[str, Mount], routes: Iterable[Route]) -> dict[str, Mount]:
-    gone = [route.files for route in routes if route.files is not None]
-    return {name: mount for name, mount in mounts.items() if not any(mount is files for files in gone)}
-
-
-def _specs(routes: Mapping[int, Route]) -> list[RouteSpec]:
-    return [_spec(number, route) for number, route in routes.items() if route.files is None]
-
-
-def _spec(number: int, route: Route) -> RouteSpec:
-    wants = (
-        (WANTS_HEAD if route.on_head is not None else 0)
-        | (WANTS_REQUEST if route.on_request is not None else 0)
-        | (WANTS_WEBSOCKET if route.wants_websocket else 0)
-        | (WANTS_BODY if route.stream_body else 0)
-    )
-    websocket = websocket_spec(route) if route.changes_websockets else None
-    gzip = None if route.gzip is None else _gzip_spec(route.gzip)
-    return number, route.path, route.prefix, route.methods or (), wants, route.inline, websocket, gzip
-
-
-def _gzip_spec(gzip: Gzip) -> GzipSpec:
-    return gzip.level, gzip.min_bytes, gzip.types
-
-
-def _cors_spec(cors: Cors) -> CorsSpec:
-    # What the native half means by None, any, is "*" to users; their None would be nothing.
-    origins, methods, headers = (
-        None if names == ("*",) else names for names in (cors.origins, cors.methods, cors.headers)
-    )
-    return origins, methods, headers, cors.expose, cors.credentials, cors.max_age_s
-
-
-def websocket_spec(route: Route) -> WebSocketSpec:
-    deflate = route.deflate
-    how = None
-    if deflate is not None:
-        how = (deflate.level, deflate.window_bits, deflate.min_bytes, deflate.context_takeover)
-    slow, frames = _SLOW[route.slow_client], _FRAMES[route.frames]
-    origins = cast("tuple[str, ...] | None", route.allowed_origins)
-    return route.subprotocols, route.requires_subprotocol, how, slow, frames, origins

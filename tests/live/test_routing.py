@@ -185,8 +185,8 @@ def test_an_upload_goes_on_to_the_handler_it_began_with(serving: Any) -> None:
         client.send(body[3:])
         assert client.receive_reply().body == b"old POST"
     live.server.add_handler(new)
-    assert live.server._site is not None
-    assert list(live.server._site.routes.values()) == [new]
+    assert live.server._served.site is not None
+    assert list(live.server._served.site.routes.values()) == [new]
 
 
 def test_a_head_under_decision_goes_on_to_the_handler_it_began_with(serving: Any) -> None:
@@ -272,6 +272,6 @@ def test_changing_handlers_all_the_time_keeps_nothing(serving: Any) -> None:
         asking.join(DEADLINE_S)
     assert seen <= {200, 404}
     live.server.add_handler(say("c", "/c"))
-    site = live.server._site
+    site = live.server._served.site
     assert site is not None
     assert len(site.routes) == 2
