@@ -77,7 +77,7 @@ ALLOWED = {
     "portico.pull": set(),
     "portico.lateness": set(),
     "portico.websocket_connection": VALUES | {"portico.pull"},
-    "portico.stream": {"portico.pull", "portico.response", "portico._core"},
+    "portico.stream": {"portico.pull", "portico.report", "portico.response", "portico._core"},
     "portico.stream_connection": {
         "portico.pull",
         "portico.response",

@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from portico.body import BodyError, Inflow, SpooledBytes
 from portico.pull import cancel
-from portico.report import report_raised
+from portico.report import LEAVING, is_bug, report_raised
 from portico.request import Request
 from portico.response import FileAnswer, PushAnswer, StreamAnswer, normalise, with_text_type
 from portico.stream import AwaitedStream, IteratedStream, UnderWay
@@ -47,11 +47,11 @@ class HttpDispatcher:
         assert route.on_head is not None
         try:
             self._answer(number, route, route.on_head(Request(parts, site.address)), True)
-        except Exception as error:
-            self._fail(number, route, "on_head", error)
-        except BaseException:
+        except LEAVING:
             self._apologise(number, 500)
             raise
+        except BaseException as error:
+            self._fail(number, route, "on_head", error)
 
     def request(self, number: int, parts: BodyParts) -> None:
         """A request has come, with its body or the beginning of it."""
@@ -61,11 +61,11 @@ class HttpDispatcher:
         readable: Any = parts if parts[6].__class__ is bytes else self._read_body(number, parts)
         try:
             self._answer(number, route, route.on_request(Request(readable, site.address)), False)  # type: ignore[misc]
-        except Exception as error:
-            self._fail(number, route, "on_request", error)
-        except BaseException:
+        except LEAVING:
             self._apologise(number, 500)
             raise
+        except BaseException as error:
+            self._fail(number, route, "on_request", error)
 
     def _read_body(self, number: int, parts: BodyParts) -> Parts:
         source: bytes | SpooledBytes | Inflow
@@ -109,10 +109,10 @@ class HttpDispatcher:
         except asyncio.CancelledError:
             # The client left (then nobody hears this) or the loop is being closed under the handler.
             self._apologise(number, 503)
-        except Exception as error:
-            self._fail(number, route, _where(is_head), error)
-        except BaseException:  # the loop has raised it already
+        except LEAVING:  # the loop has raised it already
             self._apologise(number, 500)
+        except BaseException as error:
+            self._fail(number, route, _where(is_head), error)
 
     def gone(self, number: int, _: None) -> None:
         """The client has left before its answer was whole."""
@@ -154,18 +154,18 @@ class HttpDispatcher:
                 self._apologise(number, 503)
             else:
                 stream.start()
-        except Exception as error:
-            self._fail(number, route, where, error)
-        except BaseException:
+        except LEAVING:
             self._apologise(number, 500)
             raise
+        except BaseException as error:
+            self._fail(number, route, where, error)
 
     def _streamed(self, number: int, route: Route, where: str, stream: AwaitedStream, future: Future) -> None:
         error = None if future.cancelled() else future.exception()
         if stream.has_begun:
-            if isinstance(error, Exception):
+            if is_bug(error):
                 report_raised(route, number, where, error)
-        elif isinstance(error, Exception):
+        elif is_bug(error):
             self._fail(number, route, where, error)
         else:  # as in `_answered`
             self._apologise(number, 503 if error is None else 500)
@@ -177,21 +177,21 @@ class HttpDispatcher:
             result = answer.on_request(conn, answer.request)
             if is_awaitable(result):
                 conn.task = self._unfinished.start(result, partial(self._push_ended, number, route, conn))
-        except Exception as error:
-            self._fail_push(number, route, conn, error)
-        except BaseException:
+        except LEAVING:
             self._end_push(number, conn, 500)
             raise
+        except BaseException as error:
+            self._fail_push(number, route, conn, error)
 
     def _push_ended(self, number: int, route: Route, conn: StreamConnection, future: Future) -> None:
         if future.cancelled():
             self._end_push(number, conn, 503)  # unless the client has left: the loop is being closed under it
-        elif isinstance(error := future.exception(), Exception):
+        elif is_bug(error := future.exception()):
             self._fail_push(number, route, conn, error)
         elif error is not None:
             self._end_push(number, conn, 500)
 
-    def _fail_push(self, number: int, route: Route, conn: StreamConnection, error: Exception) -> None:
+    def _fail_push(self, number: int, route: Route, conn: StreamConnection, error: BaseException) -> None:
         report_raised(route, number, "on_request", error)
         self._end_push(number, conn, 500)
 
@@ -215,14 +215,16 @@ class HttpDispatcher:
             result = on_close(conn)
             if is_awaitable(result):
                 self._unfinished.start(result, partial(self._push_closer_ended, number, route))
-        except Exception as error:
+        except LEAVING:
+            raise
+        except BaseException as error:
             report_raised(route, number, "on_close", error)
 
     def _push_closer_ended(self, number: int, route: Route, future: Future) -> None:
-        if not future.cancelled() and isinstance(error := future.exception(), Exception):
+        if not future.cancelled() and is_bug(error := future.exception()):
             report_raised(route, number, "on_close", error)
 
-    def _fail(self, number: int, route: Route, where: str, error: Exception) -> None:
+    def _fail(self, number: int, route: Route, where: str, error: BaseException) -> None:
         report_raised(route, number, where, error)
         if isinstance(error, BodyError):
             self._core.respond(number, error.status, None, _PLAIN, f"{error}\n")
@@ -238,7 +240,9 @@ class HttpDispatcher:
         """The client has taken all that the answer under way has given."""
         try:
             self.streams[number].drained()
-        except Exception as error:  # only a listener of `on_drain` may raise
+        except LEAVING:
+            raise
+        except BaseException as error:  # only a listener of `on_drain` may raise
             report_raised(None, number, "on_drain", error)
 
     def close(self) -> None:

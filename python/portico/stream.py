@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from portico._core import FULL, SENT, SHUT
 from portico.pull import byte_size, cancel, settle
+from portico.report import LEAVING
 from portico.response import read_fields
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # An iterator that is never done must not keep everybody else waiting.
 BUDGET_S: Final = 0.005
 
-Report = Callable[[Exception], None]
+Report = Callable[[BaseException], None]
 
 
 class UnderWay(Protocol):
@@ -140,12 +141,12 @@ class IteratedStream(Stream):
                     self._core.resume(self._number)
                     return
             self._finish()
-        except Exception as error:
-            self._abort()
-            self._report(error)
-        except BaseException:
+        except LEAVING:
             self._abort()
             raise
+        except BaseException as error:
+            self._abort()
+            self._report(error)
         finally:
             self._close_if_over()
 
@@ -163,7 +164,9 @@ class IteratedStream(Stream):
                 close = getattr(one, "close", None)
                 if close is not None:
                     close()
-            except Exception as error:
+            except LEAVING:
+                raise
+            except BaseException as error:
                 self._report(error)
         self._source = ()
 

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from portico._core import MESSAGE
 from portico.opening import OpeningCoroutine
 from portico.pull import byte_size, settle
-from portico.report import report_raised
+from portico.report import LEAVING, is_bug, report_raised
 from portico.unfinished import Future, Unfinished, is_awaitable
 from portico.websocket_connection import Link, PlainListener, SendResult, WebSocket
 
 if TYPE_CHECKING:
     from portico._core import Core, Event, FailureParts, RequestParts
+    from portico.routes import Route
     from portico.site import Site
 
 
@@ -54,7 +55,9 @@ class WebSocketDispatcher:
                             # What `lambda binary, message: ws.send(…)` returns must not cost a question.
                             if result is not None and result.__class__ is not SendResult:
                                 self._follow(number, "on_message", result, payload)  # type: ignore[arg-type]
-                        except Exception as error:
+                        except LEAVING:
+                            raise
+                        except BaseException as error:
                             self._report_socket(number, "on_message", error)
                             failed = True
                     if failed:
@@ -95,7 +98,9 @@ class WebSocketDispatcher:
             if is_awaitable(result):
                 ws._extend().opening = OpeningCoroutine(ws, self._unfinished, self._deliver)
                 self._unfinished.start(result, partial(self._opened, ws))
-        except Exception as error:
+        except LEAVING:
+            raise
+        except BaseException as error:
             self._end_opening(ws)
             self._fail_socket(number, "on_open", error)
 
@@ -105,7 +110,7 @@ class WebSocketDispatcher:
 
     def _opened(self, ws: WebSocket, future: Future) -> None:
         self._end_opening(ws)
-        self._ended(ws.id, "on_open", future)
+        self._ended(ws.id, ws._link.route, "on_open", future)
 
     def _deliver(self, number: int, messages: list[str | bytes]) -> None:
         self.handle([(MESSAGE, number, message) for message in messages], {})
@@ -135,7 +140,9 @@ class WebSocketDispatcher:
                 result = listener()
                 if result is not None:
                     self._follow(ws.id, "on_drain", result)
-            except Exception as error:
+            except LEAVING:
+                raise
+            except BaseException as error:
                 self._report_socket(ws.id, "on_drain", error)
                 failed = True
         if failed:
@@ -163,7 +170,9 @@ class WebSocketDispatcher:
                     result = listener()
                     if result is not None:
                         self._follow(ws.id, "on_close", result)
-                except Exception as error:
+                except LEAVING:
+                    raise
+                except BaseException as error:
                     self._report_socket(ws.id, "on_close", error)
         finally:
             self.sockets.pop(ws.id, None)
@@ -173,7 +182,7 @@ class WebSocketDispatcher:
         """What a listener returned is ignored, unless it has to be awaited. A message counts until then."""
         if not is_awaitable(result):
             return
-        finish = partial(self._ended, number, where)
+        finish = partial(self._ended, number, self._route_of(number), where)
         if message is None:
             self._unfinished.start(result, finish)
             return
@@ -191,16 +200,19 @@ class WebSocketDispatcher:
         finally:
             self._core.release(number, size)
 
-    def _ended(self, number: int, where: str, future: Future) -> None:
-        if not future.cancelled():
-            error = future.exception()
-            if isinstance(error, Exception):
-                self._fail_socket(number, where, error)
+    def _ended(self, number: int, route: Route | None, where: str, future: Future) -> None:
+        # The WebSocket may be over, and forgotten: a coroutine on_close begins with that.
+        if not future.cancelled() and is_bug(error := future.exception()):
+            report_raised(route, number, where, error)
+            self._core.close(number, 1011, "")
 
-    def _fail_socket(self, number: int, where: str, error: Exception) -> None:
+    def _fail_socket(self, number: int, where: str, error: BaseException) -> None:
         self._report_socket(number, where, error)
         self._core.close(number, 1011, "")
 
-    def _report_socket(self, number: int, where: str, error: Exception) -> None:
+    def _report_socket(self, number: int, where: str, error: BaseException) -> None:
+        report_raised(self._route_of(number), number, where, error)
+
+    def _route_of(self, number: int) -> Route | None:
         ws = self.sockets.get(number)
-        report_raised(ws._link.route if ws else None, number, where, error)
+        return None if ws is None else ws._link.route
