@@ -83,7 +83,7 @@ def test_the_default_page_is_the_demo(core: FakeCore) -> None:
     context = create_server(0, quiet=True)
     page = core.request(number(context), "/any/path")
     portico.service(context, 0)
-    [(_, status, _, fields, size)] = core.said("respond_file")
+    [(_, status, _, fields, size, _)] = core.said("respond_file")
     assert (status, fields, size) == (200, HTML, len(core.bodies[page]))
     assert b"Talk to your Python session" in core.bodies[page]
 

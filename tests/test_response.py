@@ -161,7 +161,9 @@ def test_file_is_named_and_not_opened(tmp_path: Path) -> None:
     assert normalise({"body": {"file": str(path), "owned": True}}) == FileAnswer(200, None, [], str(path), True)
 
 
-@pytest.mark.parametrize("body", [{}, {"file": 3}, {"file": "x", "owned": 1}, {"file": "x", "own": True}])
+@pytest.mark.parametrize(
+    "body", [{}, {"file": 3}, {"file": "x", "owned": 1}, {"file": "x", "own": True}, {"file": "x", "ranges": None}]
+)
 def test_file_body_is_spelt_exactly(body: Any) -> None:
     with pytest.raises(TypeError, match="a file as body"):
         normalise(Response(body=body))
@@ -171,8 +173,9 @@ def test_opened_file_is_deleted_only_if_owned(tmp_path: Path) -> None:
     path = tmp_path / "page"
     path.write_bytes(b"data")
     for is_owned in (False, True):
-        descriptor, size = FileAnswer(200, None, [], path, is_owned).open()
+        descriptor, size, modified_ns = FileAnswer(200, None, [], path, is_owned, not is_owned).open()
         assert (os.read(descriptor, 10), size, os.get_inheritable(descriptor)) == (b"data", 4, False)
+        assert modified_ns == (None if is_owned else path.stat().st_mtime_ns)
         os.close(descriptor)
     assert not path.exists()
 
@@ -269,6 +272,22 @@ def test_file() -> None:
     for path in (7, None, b"a.css"):
         with pytest.raises(TypeError, match="path"):
             Response.file(path)  # type: ignore[arg-type]
+    for option in ("owned", "ranges"):
+        with pytest.raises(ValueError, match=f"{option} must be True or False; got 1"):
+            Response.file("a.css", **{option: 1})
+
+
+def test_files_have_ranges_unless_they_are_owned() -> None:
+    for answer, has_ranges in (
+        (Response.file("a"), True),
+        (Response.file("a", ranges=False), False),
+        (Response.file("a", owned=True), False),
+        (Response(body={"file": "a"}), False),
+        (Response(body={"file": "a", "ranges": True}), True),
+    ):
+        made = normalise(answer)
+        assert isinstance(made, FileAnswer)
+        assert made.has_ranges is has_ranges
 
 
 @pytest.mark.parametrize(

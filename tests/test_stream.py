@@ -756,7 +756,7 @@ def test_file_is_handed_over_open(home: Home, core: FakeCore, serve: Any, tmp_pa
     number = core.request(SITE)
     before = open_files()
     run(home)
-    assert core.commands == [("respond_file", number, 203, "Well", [("A", "1")], 4)]
+    assert core.commands == [("respond_file", number, 203, "Well", [("A", "1")], 4, None)]
     assert core.bodies[number] == b"data"
     assert open_files() == before
     assert path.exists()
@@ -800,7 +800,7 @@ def test_file_that_cannot_be_sent_is_a_500(
 def test_file_is_closed_when_its_head_cannot_be_sent(
     home: Home, core: FakeCore, serve: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def respond_file(*_: Any) -> bool:
+    def respond_file(*_: Any, **__: Any) -> bool:
         raise ValueError("a header nobody can send")
 
     path = tmp_path / "page"

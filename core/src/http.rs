@@ -484,7 +484,7 @@ impl Connection {
         self.answer_natively(head, status, &fields, error_body(status, why).as_bytes(), turn);
     }
 
-    fn encode_answer(
+    pub(crate) fn encode_answer(
         &mut self,
         head: &RequestHead,
         answer: &Answer,

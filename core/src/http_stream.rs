@@ -3,14 +3,10 @@
 //! Thread: whoever holds the reactor.
 
 use crate::connection::{Connection, Life, Protocol, Turn};
-use crate::files::File;
 use crate::http::{Answer, Phase};
 use crate::http_compress::{Squeeze, choose_for, fields_of};
 use crate::mailbox::Kind;
-use crate::outbox::FileSlice;
 use crate::websocket_send::Outcome;
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use wire::http_body::{encode_chunk, encode_last_chunk};
 use wire::http_compression::{Changed, Choice};
 use wire::http_head::{Content, FieldError, ResponseLine, Version};
@@ -213,27 +209,6 @@ impl Connection {
         self.stream_mut().reset_on_close();
         self.outbox.clear();
         self.life = Life::Dead;
-    }
-
-    /// Answer with the beginning of an open file.
-    pub fn answer_file_of(
-        &mut self,
-        answer: &Answer,
-        descriptor: OwnedFd,
-        length: u64,
-        turn: &mut Turn,
-    ) -> Result<bool, FieldError> {
-        let Some((head, may_go_on)) = self.unanswered() else { return Ok(false) };
-        let has_content = !matches!(answer.status, 100..=199 | 204 | 304);
-        let content = if has_content { Content::Length(length) } else { Content::None };
-        let line = ResponseLine { status: answer.status, reason: answer.reason, version: head.version() };
-        let keep_alive = self.append_head(&head, &line, answer.fields, content, may_go_on && !answer.close, turn)?;
-        if has_content && head.method() != "HEAD" {
-            let file = Arc::new(File::nameless(descriptor, length));
-            self.outbox.append_file(FileSlice { file, start: 0, length: length as usize });
-        }
-        self.end_answer(keep_alive, turn);
-        Ok(true)
     }
 
     fn streaming(&mut self) -> Option<&mut Streaming> {

@@ -14,6 +14,7 @@ mod connection;
 mod dial;
 mod disk;
 mod engine;
+mod file_answer;
 mod files;
 mod gate;
 mod http;

@@ -1,18 +1,16 @@
-//! How a static path answers: whether it does, with what status, and which part of which form of a file (RFC 9110 §13, §14).
+//! How a static path answers: whether it does, with what status, and with which form of a file (RFC 9110 §12). Which part
+//! of it is in `file_answer`.
 //!
 //! Thread: whoever holds the reactor.
 
 use crate::connection::{Connection, Life, Protocol, Turn};
+use crate::file_answer::{FileAnswer, Portion};
 use crate::files::{Cached, Entry, File, How, Mount, look_up};
 use crate::http::{PLAIN_TEXT, values};
-use crate::outbox::FileSlice;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use wire::file_path::{PathRefusal, relative_path};
 use wire::http_coding::{Coding, choose_coding};
-use wire::http_conditions::{Conditions, Validators, Verdict, judge, range_applies};
-use wire::http_head::{Content, RequestHead, ResponseLine};
-use wire::http_range::{Multipart, Ranges, content_range, parse_ranges, unsatisfied_range};
+use wire::http_head::RequestHead;
 
 const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
 
@@ -118,114 +116,17 @@ impl Connection {
 
     fn answer_file(&mut self, head: &RequestHead, mount: &Mount, file: &Arc<File>, turn: &mut Turn) {
         let (form, coding) = choose_form(head, file);
-        let own_tag = mount.options.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("etag"));
-        let etag = own_tag.map_or(&form.etag, |(_, value)| value);
-        let validators = Validators { etag, last_modified: form.last_modified };
-        let (if_match, if_none_match) = (values(head, "if-match"), values(head, "if-none-match"));
-        // Two of them are no promise about what the client has; as one that can't be read, they get it the whole file.
-        let if_range = match values(head, "if-range")[..] {
-            [] => None,
-            [value] => Some(value),
-            _ => Some(&b""[..]),
-        };
-        let conditions = Conditions {
-            if_match: &if_match,
-            if_none_match: &if_none_match,
-            if_modified_since: only(head, "if-modified-since"),
-            if_unmodified_since: only(head, "if-unmodified-since"),
-            if_range,
-        };
-        let answer = FileAnswer { file, form, coding, mount };
-        let verdict = judge(&conditions, &validators, true);
-        if verdict == Verdict::PreconditionFailed {
-            return self.answer_error(head, 412, "", &[], turn);
-        }
-        turn.counters.files += 1;
-        if verdict == Verdict::NotModified {
-            return self.append_file_head(head, 304, &answer.not_modified(), Content::None, turn);
-        }
-        let length = form.meta.length;
-        // §14.2: Range is for GET. Ranges of an empty file are none: some clients always ask for one.
-        let ranges = match only(head, "range") {
-            Some(value) if head.method() == "GET" && length > 0 && range_applies(if_range, &validators) => {
-                parse_ranges(value, length)
-            }
-            _ => Ranges::Ignored,
-        };
-        match ranges {
-            Ranges::Ignored => {
-                let fields = answer.fields(&file.content_type, None);
-                self.append_file_head(head, 200, &fields, Content::Length(length), turn);
-                if head.method() != "HEAD" {
-                    self.append_range(form, 0, length);
-                }
-            }
-            Ranges::Unsatisfiable => {
-                let range = unsatisfied_range(length);
-                self.answer_error(head, 416, "", &[("Content-Range", &range)], turn);
-            }
-            Ranges::Some(ranges) => match ranges[..] {
-                [(start, end)] => {
-                    let range = content_range(start, end, length);
-                    let fields = answer.fields(&file.content_type, Some(&range));
-                    self.append_file_head(head, 206, &fields, Content::Length(end - start), turn);
-                    self.append_range(form, start, end);
-                }
-                _ => self.answer_parts(head, &answer, &ranges, turn),
-            },
-        }
-    }
-
-    /// `multipart/byteranges` (§14.6).
-    fn answer_parts(&mut self, head: &RequestHead, answer: &FileAnswer, ranges: &[(u64, u64)], turn: &mut Turn) {
-        let own_type = answer.mount.options.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
-        let content_type = own_type.map_or(&answer.file.content_type, |(_, value)| value);
-        let Ok(parts) = Multipart::new(content_type, answer.form.meta.length, boundary()) else {
-            return self.answer_error(head, 500, "", &[], turn);
-        };
-        let multipart = parts.content_type();
-        let mut fields = answer.fields(&multipart, None);
-        // The mount's own type is that of the parts.
-        fields.retain(|(name, _)| !name.eq_ignore_ascii_case("content-type"));
-        fields.push(("Content-Type", &multipart));
-        self.append_file_head(head, 206, &fields, Content::Length(parts.total_length(ranges)), turn);
-        for &(start, end) in ranges {
-            self.outbox.append(|out| out.extend_from_slice(parts.part_head(start, end).as_bytes()));
-            self.append_range(answer.form, start, end);
-        }
-        self.outbox.append(|out| out.extend_from_slice(parts.closing().as_bytes()));
-    }
-
-    fn append_file_head(
-        &mut self,
-        head: &RequestHead,
-        status: u16,
-        fields: &[(&str, &str)],
-        content: Content,
-        turn: &mut Turn,
-    ) {
-        let line = ResponseLine { status, reason: None, version: head.version() };
+        let own: Vec<(&str, &str)> = mount.options.fields.iter().map(|(name, value)| (&name[..], &value[..])).collect();
+        let answer = FileAnswer { file, form, coding, reason: None, own: &own };
+        let portion = answer.portion(head);
+        turn.counters.files += u64::from(portion != Portion::Changed);
         // Also when the client has closed its half: more requests of it may be here, and the end comes behind them.
-        match self.append_head(head, &line, fields, content, true, turn) {
+        match self.append_portion(head, &answer, portion, true, turn) {
             Ok(true) => {}
             Ok(false) => self.life = Life::Finishing,
             Err(_) => {
                 self.outbox.clear(); // checked when the mount was made
                 self.life = Life::Finishing;
-            }
-        }
-    }
-
-    fn append_range(&mut self, file: &Arc<File>, start: u64, end: u64) {
-        match file.memory() {
-            Some(bytes) if start == 0 && end == bytes.len() as u64 => self.outbox.append_shared(bytes),
-            Some(bytes) => {
-                let part = bytes.get(start as usize..end as usize).unwrap_or_default();
-                self.outbox.append(|out| out.extend_from_slice(part));
-            }
-            None => {
-                let length = (end - start) as usize;
-                self.outbox.append_file(FileSlice { file: Arc::clone(file), start, length });
             }
         }
     }
@@ -257,14 +158,6 @@ fn is_equal(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && difference == 0
 }
 
-/// A field that is there once; one that is there twice says nothing.
-fn only<'a>(head: &'a RequestHead, name: &str) -> Option<&'a [u8]> {
-    match values(head, name)[..] {
-        [value] => Some(value),
-        _ => None,
-    }
-}
-
 /// The compressed form that the client prefers, or the file as it is.
 fn choose_form<'a>(head: &RequestHead, file: &'a Arc<File>) -> (&'a Arc<File>, Option<Coding>) {
     if file.siblings.is_empty() {
@@ -274,55 +167,6 @@ fn choose_form<'a>(head: &RequestHead, file: &'a Arc<File>) -> (&'a Arc<File>, O
     let chosen = choose_coding(&values(head, "accept-encoding"), &available);
     let sibling = file.siblings.iter().find(|(coding, _)| Some(*coding) == chosen);
     sibling.map_or((file, None), |(coding, sibling)| (sibling, Some(*coding)))
-}
-
-/// What is said of one file in one answer.
-struct FileAnswer<'a> {
-    /// A compressed form has the type of what it is a form of.
-    file: &'a File,
-    form: &'a Arc<File>,
-    coding: Option<Coding>,
-    mount: &'a Mount,
-}
-
-impl FileAnswer<'_> {
-    fn fields<'b>(&'b self, content_type: &'b str, range: Option<&'b str>) -> Vec<(&'b str, &'b str)> {
-        let mut fields = vec![
-            ("Content-Type", content_type),
-            ("Last-Modified", &self.form.last_modified_text[..]),
-            ("ETag", &self.form.etag[..]),
-            ("Accept-Ranges", "bytes"),
-        ];
-        fields.extend(self.coding.map(|coding| ("Content-Encoding", coding.name())));
-        fields.extend((!self.file.siblings.is_empty()).then_some(("Vary", "Accept-Encoding")));
-        fields.extend(range.map(|range| ("Content-Range", range)));
-        self.add_own(&mut fields, |_| true);
-        fields
-    }
-
-    /// §15.4.5: what a 304 repeats.
-    fn not_modified(&self) -> Vec<(&str, &str)> {
-        let mut fields = vec![("Last-Modified", &self.form.last_modified_text[..]), ("ETag", &self.form.etag[..])];
-        fields.extend((!self.file.siblings.is_empty()).then_some(("Vary", "Accept-Encoding")));
-        const REPEATED: [&str; 5] = ["cache-control", "content-location", "etag", "expires", "vary"];
-        self.add_own(&mut fields, |name| REPEATED.iter().any(|other| other.eq_ignore_ascii_case(name)));
-        fields
-    }
-
-    /// The mount's own fields replace ours of the same name.
-    fn add_own<'b>(&'b self, fields: &mut Vec<(&'b str, &'b str)>, is_wanted: impl Fn(&str) -> bool) {
-        let own = &self.mount.options.fields;
-        // What an answer depends on adds up; the rest can be said only once.
-        fields.retain(|(name, _)| *name == "Vary" || !own.iter().any(|(other, _)| other.eq_ignore_ascii_case(name)));
-        let wanted = own.iter().filter(|(name, _)| is_wanted(name));
-        fields.extend(wanted.map(|(name, value)| (&name[..], &value[..])));
-    }
-}
-
-/// Hard to guess: the standard library seeds each of its hashers from the system's random numbers, and it needs no crate.
-fn boundary() -> u128 {
-    let half = || u128::from(RandomState::new().hash_one(0));
-    half() << 64 | half()
 }
 
 #[cfg(test)]

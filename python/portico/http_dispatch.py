@@ -129,9 +129,10 @@ class HttpDispatcher:
                 self._apologise(number, 503)  # it may have closed only its half, and wait
 
     def _send_file(self, number: int, answer: FileAnswer) -> None:
-        descriptor, size = answer.open()
+        descriptor, size, modified_ns = answer.open()
+        said = (answer.status, answer.reason, answer.fields)
         try:
-            self._core.respond_file(number, answer.status, answer.reason, answer.fields, descriptor, size)
+            self._core.respond_file(number, *said, descriptor, size, modified_ns=modified_ns)
         finally:
             os.close(descriptor)
 

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from portico.headers import Headers
-from portico.routes import TOKEN
+from portico.routes import TOKEN, check_flag
 from portico.set_cookie import SameSite, format_set_cookie
 
 FieldList: TypeAlias = "list[tuple[str, str]]"
@@ -46,8 +46,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class Response:
     """An answer. `headers` is a mapping (a list as value repeats the field) or a sequence of pairs.
 
-    `body` is text (sent as UTF-8), bytes, None, a file: `{"file": path, "owned": True}` deletes it once opened; or it
-    is sent piece by piece as the client takes it: an iterator or iterable of str and bytes, an async one, a file object
+    `body` is text (sent as UTF-8), bytes, None, a file: `{"file": path}`; with `"owned": True` it is deleted once opened,
+    with `"ranges": True` clients may ask for parts of it, and whether it has changed, as `file` says. Or it is sent piece
+    by piece as the client takes it: an iterator or iterable of str and bytes, an async one, a file object
     that is open. `trailers` are fields that follow such a body, or a function that gives them when it has ended.
     Nothing is added but Date and Content-Length, so say the Content-Type.
     """
@@ -94,17 +95,26 @@ class Response:
         content_type: str | None = None,
         owned: bool = False,
         status: int = 200,
+        ranges: bool = True,
     ) -> Response:
-        """A file, whole. `download` is the name under which browsers save it instead of showing it.
+        """A file. `download` is the name under which browsers save it instead of showing it.
 
-        content_type: None guesses by the name. owned: delete the file once it is opened. Raises: TypeError, ValueError.
+        content_type: None guesses by the name. owned: delete the file once it is opened.
+        ranges: clients may ask for parts of it, so that players seek and downloads resume, and whether it has changed: it
+            is sent with ETag, Last-Modified and Accept-Ranges, unless headers say their own, and answered with 206, 304,
+            412 or 416 where that is asked for. Only if the status is 200, and not if it is owned: the next request will
+            be for another file.
+
+        Raises: TypeError, ValueError.
         """
+        for name, flag in (("owned", owned), ("ranges", ranges)):
+            check_flag(name, flag)
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"a path must be a str or an os.PathLike, not {type(path).__name__}")
         fields = [("Content-Type", content_type or _guess_type(download or os.fspath(path)))]
         if download is not None:
             fields.append(("Content-Disposition", _format_disposition(download)))
-        return cls(status, fields, {"file": path, "owned": owned})
+        return cls(status, fields, {"file": path, "owned": owned, "ranges": ranges and not owned})
 
     def set_cookie(
         self,
@@ -175,9 +185,13 @@ class FileAnswer:
     fields: FieldList
     path: str | os.PathLike[str]
     is_owned: bool
+    has_ranges: bool = False
 
-    def open(self) -> tuple[int, int]:
-        """Open the file; return its descriptor, which the caller closes, and its size. Raises: OSError, ValueError."""
+    def open(self) -> tuple[int, int, int | None]:
+        """Open the file; return its descriptor, which the caller closes, its size, and for ranges when it was changed.
+
+        Raises: OSError, ValueError.
+        """
         # Not blocking: whoever opens a pipe that nobody writes would wait for ever.
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
         try:
@@ -189,7 +203,7 @@ class FileAnswer:
         except BaseException:
             os.close(descriptor)
             raise
-        return descriptor, found.st_size
+        return descriptor, found.st_size, found.st_mtime_ns if self.has_ranges else None
 
 
 @dataclass(slots=True)
@@ -429,11 +443,13 @@ def _refuse_trailers(trailers: object) -> None:
         raise ValueError("trailers follow a body that is sent piece by piece; this one has a length ([body] has none)")
 
 
-def _read_file(body: Mapping[str, object]) -> tuple[str | os.PathLike[str], bool]:
-    path, owned = body.get("file"), body.get("owned", False)
-    if not isinstance(path, (str, os.PathLike)) or not isinstance(owned, bool) or not body.keys() <= {"file", "owned"}:
-        raise TypeError(f"a file as body is {{'file': path, 'owned': True or False}}; got {dict(body)!r}")
-    return path, owned
+def _read_file(body: Mapping[str, object]) -> tuple[str | os.PathLike[str], bool, bool]:
+    path, owned, ranges = body.get("file"), body.get("owned", False), body.get("ranges", False)
+    has_types = isinstance(path, (str, os.PathLike)) and isinstance(owned, bool) and isinstance(ranges, bool)
+    if not has_types or not body.keys() <= {"file", "owned", "ranges"}:
+        flags = "'owned': True or False, 'ranges': True or False"
+        raise TypeError(f"a file as body is {{'file': path, {flags}}}, the last two if need be; got {dict(body)!r}")
+    return path, owned, ranges  # type: ignore[return-value]
 
 
 def read_whole(value: object) -> tuple[int, FieldList, bytes]:
@@ -443,7 +459,7 @@ def read_whole(value: object) -> tuple[int, FieldList, bytes]:
         source = answer.source if isinstance(answer, StreamAnswer) else answer
         raise TypeError(f"a body that is sent piece by piece ({type(source).__name__}) can be sent only once")
     if isinstance(answer, FileAnswer):
-        descriptor, size = answer.open()
+        descriptor, size, _ = answer.open()
         with open(descriptor, "rb") as file:
             return answer.status, answer.fields, file.read(size)
     status, _, fields, body, _ = answer

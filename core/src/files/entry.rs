@@ -68,18 +68,22 @@ pub enum ReadError {
 pub struct WouldBlock;
 
 impl File {
-    /// One that somebody else has opened and vouches for.
-    pub fn nameless(descriptor: OwnedFd, length: u64) -> File {
-        File {
-            meta: Meta { is_directory: false, length, modified: (0, 0), device: 0, inode: 0 },
-            etag: String::new(),
-            last_modified: 0,
-            last_modified_text: String::new(),
-            content_type: String::new(),
-            is_index: false,
-            siblings: Vec::new(),
-            content: Content::Descriptor(descriptor),
-        }
+    /// One that somebody else has opened and vouches for. `modified`: in seconds since 1970 and nanoseconds.
+    pub fn nameless(descriptor: OwnedFd, length: u64, modified: (i64, u32)) -> File {
+        let meta = Meta { is_directory: false, length, modified, device: 0, inode: 0 };
+        File::new(meta, String::new(), "", Vec::new(), Content::Descriptor(descriptor))
+    }
+
+    /// `tag` tells the forms of one content apart.
+    fn new(meta: Meta, content_type: String, tag: &str, siblings: Vec<(Coding, Arc<File>)>, content: Content) -> File {
+        let (seconds, nanos) = meta.modified;
+        let dash = if tag.is_empty() { "" } else { "-" };
+        let etag = format!("\"{:x}-{seconds:x}.{nanos:x}{dash}{tag}\"", meta.length);
+        // What is older than the clock of HTTP is as old as it. Later than now is said as it is: §8.8.2.1 wants now, but
+        // then the validator would change with every answer.
+        let last_modified = (seconds.max(0) as u64).min(LATEST);
+        let last_modified_text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(last_modified));
+        File { meta, etag, last_modified, last_modified_text, content_type, is_index: false, siblings, content }
     }
 
     /// All of it, if it is small.
@@ -259,14 +263,7 @@ fn make(
     if let Content::Memory(bytes) = &content {
         meta.length = bytes.len() as u64; // it may have changed while it was read; then it is looked at again soon
     }
-    let (seconds, nanos) = meta.modified;
-    let dash = if tag.is_empty() { "" } else { "-" };
-    let etag = format!("\"{:x}-{seconds:x}.{nanos:x}{dash}{tag}\"", meta.length);
-    // What is older than the clock of HTTP is as old as it. Later than now is said as it is: §8.8.2.1 wants now, but then
-    // the validator would change with every answer.
-    let last_modified = (seconds.max(0) as u64).min(LATEST);
-    let last_modified_text = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(last_modified));
-    Ok(Some(File { meta, etag, last_modified, last_modified_text, content_type, is_index: false, siblings, content }))
+    Ok(Some(File::new(meta, content_type, tag, siblings, content)))
 }
 
 /// The end of the year 9999, after which a date has no HTTP form.

@@ -88,6 +88,12 @@ const MAX_CONTROL_BYTES: usize = 125;
 /// Two of them are the close code.
 const MAX_REASON_BYTES: usize = 123;
 
+/// In seconds and nanoseconds.
+fn since_1970(nanos: i128) -> (i64, u32) {
+    const SECOND: i128 = 1_000_000_000;
+    (i64::try_from(nanos.div_euclid(SECOND)).unwrap_or_default(), nanos.rem_euclid(SECOND) as u32)
+}
+
 fn code(outcome: Outcome) -> u8 {
     match outcome {
         Outcome::Sent => SENT,
@@ -335,7 +341,7 @@ impl Core {
         self.now(py, number, |connection, turn| connection.abort_stream(turn));
     }
 
-    #[pyo3(signature = (number, status, reason, fields, descriptor, length, close = false))]
+    #[pyo3(signature = (number, status, reason, fields, descriptor, length, close = false, modified_ns = None))]
     #[allow(clippy::too_many_arguments)]
     fn respond_file(
         &self,
@@ -347,13 +353,16 @@ impl Core {
         descriptor: i32,
         length: u64,
         close: bool,
+        modified_ns: Option<i128>,
     ) -> PyResult<bool> {
         check_status(status)?;
         // SAFETY: the caller's descriptor stays open while this call lasts, and only its duplicate is kept.
         let own = unsafe { BorrowedFd::borrow_raw(descriptor) }.try_clone_to_owned().map_err(os_error)?;
         let fields: Vec<(&str, &str)> = fields.iter().map(|(name, value)| (&**name, &**value)).collect();
         let answer = Answer { status, reason: reason.as_deref(), fields: &fields, body: &[], close };
-        let answered = self.now(py, number, |connection, turn| connection.answer_file_of(&answer, own, length, turn));
+        let modified = modified_ns.map(since_1970);
+        let answered =
+            self.now(py, number, |connection, turn| connection.answer_file_of(&answer, own, length, modified, turn));
         answered.unwrap_or(Ok(false)).map_err(value_error)
     }
 

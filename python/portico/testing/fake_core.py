@@ -332,9 +332,17 @@ class FakeCore:
         return was_unanswered
 
     def respond_file(
-        self, number: int, status: int, reason: str | None, fields: Any, descriptor: int, length: int
+        self,
+        number: int,
+        status: int,
+        reason: str | None,
+        fields: Any,
+        descriptor: int,
+        length: int,
+        close: bool = False,
+        modified_ns: int | None = None,
     ) -> bool:
-        self.commands.append(("respond_file", number, status, reason, fields, length))
+        self.commands.append(("respond_file", number, status, reason, fields, length, modified_ns))
         was_unanswered = number in self.unanswered
         self.unanswered.discard(number)
         self.bodies[number] = bytearray(os.pread(descriptor, length, 0))
