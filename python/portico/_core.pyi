@@ -326,9 +326,9 @@ class Core:
     ) -> bool:
         """Answer with the first `length` bytes of an open file; the descriptor is duplicated. As `respond` otherwise.
 
-        `modified_ns`, since 1970: an answer to GET or HEAD whose status is 200 gets ETag, Last-Modified and Accept-Ranges,
-        unless `fields` has its own; and where the request has conditions, or asks for parts, it is what a static path
-        would say: also 206, 304, 412 or 416. If the file turns out to be shorter, the connection is cut.
+        `modified_ns`, since 1970: an answer to GET or HEAD whose status is 200 gets ETag, Last-Modified and
+        Accept-Ranges, unless `fields` has its own; and where the request has conditions, or asks for parts, it is what
+        a static path would say: also 206, 304, 412 or 416. If the file turns out to be shorter, the connection is cut.
         Raises: also OSError.
         """
 

@@ -46,10 +46,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
 class Response:
     """An answer. `headers` is a mapping (a list as value repeats the field) or a sequence of pairs.
 
-    `body` is text (sent as UTF-8), bytes, None, a file: `{"file": path}`; with `"owned": True` it is deleted once opened,
-    with `"ranges": True` clients may ask for parts of it, and whether it has changed, as `file` says. Or it is sent piece
-    by piece as the client takes it: an iterator or iterable of str and bytes, an async one, a file object
-    that is open. `trailers` are fields that follow such a body, or a function that gives them when it has ended.
+    `body` is text (sent as UTF-8), bytes, None, a file: `{"file": path}`; with `"owned": True` it is deleted once
+    opened, with `"ranges": True` clients may ask for parts of it, and whether it has changed, as `file` says. Or it is
+    sent piece by piece as the client takes it: an iterator or iterable of str and bytes, an async one, an open file
+    object. `trailers` are fields that follow such a body, or a function that gives them when it has ended.
     Nothing is added but Date and Content-Length, so say the Content-Type.
     """
 
@@ -100,10 +100,10 @@ class Response:
         """A file. `download` is the name under which browsers save it instead of showing it.
 
         content_type: None guesses by the name. owned: delete the file once it is opened.
-        ranges: clients may ask for parts of it, so that players seek and downloads resume, and whether it has changed: it
-            is sent with ETag, Last-Modified and Accept-Ranges, unless headers say their own, and answered with 206, 304,
-            412 or 416 where that is asked for. Only if the status is 200, and not if it is owned: the next request will
-            be for another file.
+        ranges: clients may ask for parts of it, so that players seek and downloads resume, and whether it has changed:
+            it is sent with ETag, Last-Modified and Accept-Ranges, unless headers say their own, and answered with 206,
+            304, 412 or 416 where that is asked for. Only if the status is 200, and not if it is owned: the next request
+            will be for another file.
 
         Raises: TypeError, ValueError.
         """
