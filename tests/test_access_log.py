@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import portico
 from portico.access_log import AccessEntry, format_combined, format_common, format_json, read_access_log
 from portico.headers import Headers
+from portico.home import Home
 from portico.testing import FakeCore, number_of
 
 
@@ -249,3 +250,41 @@ def test_filter_that_raises_costs_one_record(core: FakeCore, caplog: pytest.LogC
     server.service(0)
     assert "/after" in caplog.messages[-1]
     server.stop()
+
+
+def test_what_waits_is_logged_when_the_home_ends(home: Home, core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "portico.access")
+    called: list[Any] = []
+    server = start(called.append, access_log="json")
+    core.logged(number_of(server), b"GET /first HTTP/1.1")
+    core.request(number_of(server))
+    core.logged(number_of(server), b"GET /last HTTP/1.1", status=404)
+    home.close()
+    told = [json.loads(record.getMessage()) for record in caplog.records if record.name == "portico.access"]
+    assert [(one["target"], one["status"]) for one in told] == [("/first", 200), ("/last", 404)]
+    assert called == [], "no callback runs any more"
+
+
+def test_a_slow_log_keeps_nobody_from_ending(
+    home: Home, core: FakeCore, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def pass_time(record: logging.LogRecord) -> bool:
+        nonlocal now
+        now += 0.4
+        return True
+
+    caplog.set_level(logging.INFO, "portico.access")
+    server = start(lambda req: "", access_log=True)
+    for _ in range(5):
+        core.logged(number_of(server))
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    logger = logging.getLogger("portico.access")
+    logger.addFilter(pass_time)
+    try:
+        home.close()
+    finally:
+        logger.removeFilter(pass_time)
+    assert [record.name for record in caplog.records] == ["portico.access"] * 3 + ["portico"]
+    assert caplog.messages[-1] == "2 records of the access log were lost: the process ends"

@@ -218,10 +218,9 @@ impl Mailbox {
         is_there
     }
 
-    /// Nobody will take what is left; files that it brings are closed.
-    pub fn empty(&self) {
-        let events = std::mem::take(&mut self.queue.lock().events);
-        drop(events);
+    /// Nobody will take what is left.
+    pub fn empty(&self) -> VecDeque<Event> {
+        std::mem::take(&mut self.queue.lock().events)
     }
 
     /// Make the waiting take, or the next one, return.

@@ -829,7 +829,9 @@ impl Reactor {
         self.sites.clear();
         self.runnable.clear();
         self.dirty.clear();
-        self.staged.clear();
+        if !is_owner {
+            self.staged.clear(); // the owner has records of the access log to make of them
+        }
         self.live.lock().clear();
     }
 }

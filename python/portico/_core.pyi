@@ -476,8 +476,11 @@ class Core:
         `failed_handshakes` ended in an alert, took too long, or were one connection too many.
         """
 
-    def shutdown(self) -> None:
-        """Cut every connection, stop the watchman, close every descriptor. Idempotent."""
+    def shutdown(self) -> list[tuple[int, LogParts]]:
+        """Cut every connection, stop the watchman, close every descriptor. Idempotent.
+
+        Of the events that nobody has taken, returns those that no callback is for: LOGGED, as `(number, payload)`.
+        """
 
     def before_fork(self) -> None: ...
     def after_fork_in_parent(self) -> None: ...

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -114,6 +115,15 @@ class Dispatcher:
             site.log(parts)
         except Exception:  # a handler or filter of the application's
             logger.exception("the access log raised")
+
+    def log_rest(self, records: Sequence[tuple[int, LogParts]], timeout: float) -> None:
+        """Log what no batch brought, as far as that takes no longer than `timeout` seconds. Any thread."""
+        deadline = time.monotonic() + timeout
+        for index, (number, parts) in enumerate(records):
+            if time.monotonic() >= deadline:
+                logger.warning("%d records of the access log were lost: the process ends", len(records) - index)
+                return
+            self._logged(number, parts)
 
     def _trouble(self, _: int, text: str) -> None:
         logger.error("%s", text)

@@ -433,7 +433,7 @@ class Home:
         if self._descriptor is not None:
             self._descriptor.close()
             self._descriptor = None
-        self.core.shutdown()
+        self.dispatcher.log_rest(self.core.shutdown(), EXIT_S)
         self._refuse_submitted()
         self._evict(in_child=False)
 

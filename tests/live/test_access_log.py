@@ -9,6 +9,7 @@ import queue
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -19,7 +20,8 @@ from portico.request import Request
 from portico.response import Response
 
 from .conftest import Live, Serve
-from .wire_client import DEADLINE_S, handshake, request, wait_until
+from .process import Program
+from .wire_client import DEADLINE_S, Client, ask, handshake, request, wait_until
 
 START = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -330,3 +332,39 @@ def test_log_costs_no_event_when_it_is_off(serve: Serve, log: Log) -> None:
         assert live.ask("GET", "/inline").status == 200
     assert len(current_home().core.take(9, 0)) == 0
     assert log.is_silent
+
+
+@pytest.mark.parametrize(
+    ("home", "end"),
+    [("service", "pass"), ("service", "os.kill(os.getpid(), signal.SIGINT)"), ("thread", "sys.exit(0)")],
+)
+def test_records_that_wait_when_the_process_exits_are_logged(home: str, end: str) -> None:
+    source = f"""
+        import logging
+        logging.basicConfig(level=logging.INFO, format="LOG %(message)s")
+
+        def hold(req):
+            say("held")
+            threading.Event().wait()
+
+        start(hold, {home!r}, access_log="common", inline={{"/inline": ("text/plain", "x")}})
+        sys.stdin.readline()
+        {end}
+    """
+    with Program(dedent(source)) as program:
+        address = program.address()
+        for _ in range(3):
+            assert ask(address, request("GET", "/inline")).body == b"x"
+        with Client(address) as client:
+            client.send(request("GET", "/held"))
+            if home == "thread":
+                assert program.line() == "held"
+            assert ask(address, request("GET", "/inline")).status == 200
+            program.tell("end")
+            ending = program.end()
+    lines = [line for line in ending.errors.splitlines() if line.startswith("LOG ")]
+    assert [line.split('"')[1:] for line in lines] == [
+        *[["GET /inline HTTP/1.1", " 200 1"]] * 4,
+        ["GET /held HTTP/1.1", " 499 0"],
+    ]
+    assert ending.seconds < DEADLINE_S / 2

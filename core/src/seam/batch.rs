@@ -256,7 +256,7 @@ fn client_of(py: Python<'_>, client: Option<SocketAddr>) -> PyResult<Bound<'_, P
     })
 }
 
-fn log_parts<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyTuple>> {
+pub fn log_parts<'py>(py: Python<'py>, record: &Record) -> PyResult<Bound<'py, PyTuple>> {
     let (line, fields) = match &record.asked {
         Asked::Request(head) => (head.line(), head.field_block()),
         Asked::Line(line) => (line.to_vec(), Vec::new()),

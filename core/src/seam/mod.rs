@@ -15,6 +15,7 @@ use crate::http::Answer;
 use crate::http_compress::{Ready, compress_inline};
 use crate::http_stream::{Begun, TooMuch};
 use crate::inflow::{OVER, Taken};
+use crate::mailbox::{Event, Kind};
 use crate::number::{self, Number};
 use crate::outgoing::Outgoing;
 use crate::reactor::Reactor;
@@ -28,7 +29,7 @@ use arguments::{
     SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, check_status, cors_of, deadline_after, item, limits_of, mounts_of,
     open_listener, os_error, payload_of, routes_of, value_error,
 };
-use batch::Batch;
+use batch::{Batch, log_parts};
 use certificates::{ClientTls, TlsSpecParts, check_tls, read_certificate, server_tls, write_certificate};
 use outbound::{Outbound, outbound_of};
 use parking_lot::Mutex;
@@ -36,7 +37,7 @@ use pyo3::exceptions::{PyImportError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::pybacked::PyBackedStr;
-use pyo3::types::{PyBytes, PyDict};
+use pyo3::types::{PyBytes, PyDict, PyTuple};
 use spool::Spool;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -554,15 +555,22 @@ impl Core {
         Ok(stats)
     }
 
-    fn shutdown(&self, py: Python<'_>) {
-        if !self.is_shut.swap(true, Ordering::SeqCst) {
-            py.detach(|| {
-                self.engine.lease().cut_all();
-                self.end_watchman();
-                self.engine.mailbox.empty();
-                self.engine.mailbox.wake();
-            });
+    fn shutdown<'py>(&self, py: Python<'py>) -> PyResult<Vec<(Number, Bound<'py, PyTuple>)>> {
+        if self.is_shut.swap(true, Ordering::SeqCst) {
+            return Ok(Vec::new());
         }
+        let left = py.detach(|| {
+            self.engine.lease().cut_all();
+            self.end_watchman();
+            let left = self.engine.mailbox.empty();
+            self.engine.mailbox.wake();
+            left
+        });
+        let record = |event: Event| match event.kind {
+            Kind::Logged(record) => Some(log_parts(py, &record).map(|parts| (event.number, parts))),
+            _ => None, // files that it brings are closed
+        };
+        left.into_iter().filter_map(record).collect()
     }
 
     fn before_fork(&self, py: Python<'_>) {

@@ -517,12 +517,15 @@ class FakeCore:
     def stats(self) -> dict[str, int]:
         return {"batches": 0}
 
-    def shutdown(self) -> None:
-        if not self.is_shut:
-            self.is_shut = True
-            self.wake()
-            os.close(self._readable)
-            os.close(self._writable)
+    def shutdown(self) -> list[tuple[int, Any]]:
+        if self.is_shut:
+            return []
+        self.is_shut = True
+        self.wake()
+        os.close(self._readable)
+        os.close(self._writable)
+        left, self._events = self._events, deque()
+        return [(number, payload) for kind, number, payload in left if kind == LOGGED]
 
     def _deliver(self, numbers: Collection[int], data: Any) -> int:
         for number in numbers:
