@@ -5,7 +5,8 @@
 
 use crate::connection::{Connection, Turn};
 use crate::files::File;
-use crate::http::{Answer, PLAIN_TEXT, values};
+use crate::http::values;
+use crate::http_answer::{Answer, PLAIN_TEXT};
 use crate::outbox::FileSlice;
 use std::hash::{BuildHasher, RandomState};
 use std::os::fd::OwnedFd;

@@ -3,7 +3,8 @@
 //! Thread: whoever holds the reactor; what is long is compressed by whoever answers, before taking it.
 
 use crate::connection::{Connection, Protocol};
-use crate::http::{Answer, values};
+use crate::http::values;
+use crate::http_answer::Answer;
 use crate::number::Number;
 use crate::outbox::{COPY_BELOW_BYTES, Outbox};
 use crate::route_table::{Inline, Route, RouteTable};

@@ -3,7 +3,8 @@
 //! Thread: whoever holds the reactor.
 
 use crate::connection::{Connection, Life, Protocol, Turn};
-use crate::http::{Answer, Phase};
+use crate::http::Phase;
+use crate::http_answer::Answer;
 use crate::http_compress::{Squeeze, choose_for, fields_of};
 use crate::mailbox::Kind;
 use crate::websocket_send::Outcome;

@@ -18,6 +18,7 @@ mod file_answer;
 mod files;
 mod gate;
 mod http;
+mod http_answer;
 mod http_compress;
 mod http_stream;
 mod inflow;

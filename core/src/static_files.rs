@@ -6,7 +6,8 @@
 use crate::connection::{Connection, Life, Protocol, Turn};
 use crate::file_answer::{FileAnswer, Portion};
 use crate::files::{Cached, Entry, File, How, Mount, look_up};
-use crate::http::{PLAIN_TEXT, values};
+use crate::http::values;
+use crate::http_answer::PLAIN_TEXT;
 use std::sync::Arc;
 use wire::file_path::{PathRefusal, relative_path};
 use wire::http_coding::{Coding, choose_coding};

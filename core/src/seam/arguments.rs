@@ -3,7 +3,7 @@
 //! Thread: whichever thread of the interpreter calls, attached to it.
 
 use crate::files::{Mount, MountOptions, Mounts, Reach, Root};
-use crate::http::Answer;
+use crate::http_answer::Answer;
 use crate::listen::Listener;
 use crate::number::Number;
 use crate::route_table::{Inline, Route, RouteTable, Wants};

@@ -2,11 +2,11 @@
 //!
 //! Thread: home, attached to the interpreter.
 
-use super::spool::Spool;
-use super::{
+use super::codes::{
     ARRIVED, CLOSED, CONNECTED, DRAINED, FAILED, GONE, HEAD, LOGGED, MESSAGE, OPEN, REQUEST, STOPPED, TROUBLE,
     WHY_ANSWERED, WHY_CANCELLED, WHY_CERTIFICATE, WHY_ENDED, WHY_PROTOCOL, WHY_SYSTEM, WHY_TIMED_OUT,
 };
+use super::spool::Spool;
 use crate::access_log::{Asked, Record};
 use crate::engine::{Engine, Handled};
 use crate::mailbox::{Body, Event, Failure, Kind, Request, Why};

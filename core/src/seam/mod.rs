@@ -4,33 +4,35 @@
 
 mod arguments;
 mod batch;
+mod beside;
 mod certificates;
+mod codes;
 mod outbound;
 mod spool;
 
 use crate::connection::{Connection, Turn};
 use crate::dial::dial;
 use crate::engine::Engine;
-use crate::http::Answer;
-use crate::http_compress::{Ready, compress_inline};
+use crate::http_answer::Answer;
+use crate::http_compress::compress_inline;
 use crate::http_stream::{Begun, TooMuch};
 use crate::inflow::{OVER, Taken};
 use crate::mailbox::{Event, Kind};
 use crate::number::{self, Number};
 use crate::outgoing::Outgoing;
 use crate::reactor::Reactor;
-use crate::route_table::{RouteTable, Wants};
+use crate::route_table::RouteTable;
 use crate::settings::Settings;
 use crate::topics::Topics;
 use crate::watchman;
 use crate::websocket_send::Outcome;
 use arguments::{
-    FRAMES_BINARY, FRAMES_BY_TYPE, FRAMES_TEXT, FilesSpec, REACH_ALL, REACH_BELOW, REACH_EXACT, RouteSpec, SLOW_CLOSE,
-    SLOW_DROP_NEW, SLOW_DROP_OLDEST, check_answer, check_status, cors_of, deadline_after, item, limits_of, mounts_of,
+    FilesSpec, RouteSpec, check_answer, check_status, cors_of, deadline_after, item, limits_of, mounts_of,
     open_listener, os_error, payload_of, routes_of, value_error,
 };
 use batch::{Batch, log_parts};
 use certificates::{ClientTls, TlsSpecParts, check_tls, read_certificate, server_tls, write_certificate};
+use codes::{BODILESS, FULL, SENT, SHUT};
 use outbound::{Outbound, outbound_of};
 use parking_lot::Mutex;
 use pyo3::exceptions::{PyImportError, PyRuntimeError, PyValueError};
@@ -46,41 +48,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use wire::error::error_body;
 use wire::http_gzip::GzipPool;
-use wire::http_head::FieldError;
 use wire::ws_close::is_sendable;
 use wire::ws_deflate::InflaterPool;
 
-const HEAD: u8 = 0;
-const REQUEST: u8 = 1;
-const OPEN: u8 = 2;
-const MESSAGE: u8 = 3;
-const CLOSED: u8 = 4;
-const GONE: u8 = 5;
-const STOPPED: u8 = 6;
-const DRAINED: u8 = 7;
-const LOGGED: u8 = 8;
-const ARRIVED: u8 = 9;
-const TROUBLE: u8 = 10;
-const CONNECTED: u8 = 11;
-const FAILED: u8 = 12;
-
-const WHY_SYSTEM: u8 = 0;
-const WHY_TIMED_OUT: u8 = 1;
-const WHY_ANSWERED: u8 = 2;
-const WHY_PROTOCOL: u8 = 3;
-const WHY_CANCELLED: u8 = 4;
-const WHY_CERTIFICATE: u8 = 5;
-const WHY_ENDED: u8 = 6;
-
-const SENT: u8 = 0;
-const SHUT: u8 = 7;
-const FULL: u8 = 8;
-const BODILESS: u8 = 1;
-
-/// What is compressed beside the reactor and detached from the interpreter: neither should wait for it.
-const COMPRESS_ALONE_BYTES: usize = 64 * 1024;
-/// A message to more than this many leaves the reactor to others in between.
-const AUDIENCE_PER_TURN: usize = 256;
 /// How often a wait looks for signals.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
@@ -634,111 +604,6 @@ impl Core {
         Ok(routes)
     }
 
-    /// An answer, or a piece of one, that others should not wait for, if it is compressed.
-    fn squeezes_alone(&self, body: &[u8]) -> bool {
-        body.len() > COMPRESS_ALONE_BYTES && self.engine.has_gzip.load(Ordering::Relaxed)
-    }
-
-    /// Detached, so it may wait for the reactor, whose holder never waits for us.
-    fn respond_long(&self, number: Number, answer: &Answer) -> Result<bool, FieldError> {
-        let plan = self.engine.lease().with(number, |connection, _| connection.plan_compression(answer)).flatten();
-        let ready = match plan {
-            Some((pool, level)) => Ready::Made(pool.compress(level, answer.body)),
-            None => Ready::Nothing,
-        };
-        let mut lease = self.engine.lease();
-        lease.tick();
-        lease.with(number, |connection, turn| connection.answer_with(answer, ready, turn)).unwrap_or(Ok(false))
-    }
-
-    /// Detached, in steps: others have the reactor in between.
-    fn write_long(&self, number: Number, data: &[u8]) -> Option<Result<Outcome, TooMuch>> {
-        let mut written = None;
-        for step in data.chunks(COMPRESS_ALONE_BYTES) {
-            let mut lease = self.engine.lease();
-            lease.tick();
-            written = lease.with(number, |connection, turn| connection.write_stream(step, turn));
-            if !matches!(written, Some(Ok(Outcome::Sent | Outcome::Full))) {
-                break;
-            }
-        }
-        written
-    }
-
-    /// The same, if there is room for all of it.
-    fn offer_long(&self, number: Number, data: &[u8]) -> Option<Result<Outcome, TooMuch>> {
-        let mut lease = self.engine.lease();
-        lease.tick();
-        let room = lease.with(number, |connection, turn| connection.room_for_piece(data.len(), turn))?;
-        drop(lease);
-        match room {
-            Outcome::Sent => Some(self.write_long(number, data)?.map(Outcome::taken)),
-            no => Some(Ok(no)),
-        }
-    }
-
-    fn compresses_alone(&self, message: &Outgoing) -> bool {
-        message.payload().len() > COMPRESS_ALONE_BYTES && self.engine.has_deflate.load(Ordering::Relaxed)
-    }
-
-    /// Detached, so it may wait for the reactor, whose holder never waits for us.
-    fn send_long(&self, number: Number, message: Outgoing) -> Outcome {
-        let codings = self.engine.lease().codings(&[number], message.payload().len());
-        // Shared by nobody, but made here and not by the connection's own compressor.
-        let mut message = if codings.is_empty() { message } else { message.shared() };
-        message.prepare(&codings);
-        self.engine.lease().send(number, false, &mut message)
-    }
-
-    fn send_to_many(
-        &self,
-        py: Python<'_>,
-        server: Number,
-        topic: Option<&str>,
-        data: &Bound<'_, PyAny>,
-        exclude: Number,
-    ) -> PyResult<usize> {
-        let (opcode, payload) = payload_of(data)?;
-        let mut message = Outgoing::to_many(opcode, payload);
-        if !self.compresses_alone(&message)
-            && let Some(mut lease) = self.engine.try_lease()
-        {
-            let is_corked = lease.is_corking && self.engine.is_home();
-            let mut audience = lease.audience(server, topic);
-            audience.retain(|number| *number != exclude);
-            if is_corked || audience.len() <= AUDIENCE_PER_TURN {
-                let others = lease.take_others(&mut audience, opcode);
-                return Ok(lease.send_to(&audience, is_corked, &mut message)
-                    + lease.send_converted(&others, is_corked, &message));
-            }
-        }
-        // The count is promised, so wait for the reactor, detached: its holder never waits for us.
-        Ok(py.detach(|| {
-            let mut lease = self.engine.lease();
-            let mut audience = lease.audience(server, topic);
-            audience.retain(|number| *number != exclude);
-            let others = lease.take_others(&mut audience, opcode);
-            if self.compresses_alone(&message) {
-                let codings = lease.codings(&audience, message.payload().len());
-                drop(lease);
-                message.prepare(&codings);
-                lease = self.engine.lease();
-            }
-            let mut taken = 0;
-            for part in audience.chunks(AUDIENCE_PER_TURN) {
-                taken += lease.send_to(part, false, &mut message);
-                drop(lease);
-                lease = self.engine.lease();
-            }
-            for part in others.chunks(AUDIENCE_PER_TURN) {
-                taken += lease.send_converted(part, false, &message);
-                drop(lease);
-                lease = self.engine.lease();
-            }
-            taken
-        }))
-    }
-
     fn start_watchman(&self) -> PyResult<()> {
         let mut watchman = self.watchman.lock();
         if watchman.is_none() {
@@ -852,46 +717,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_tls, module)?)?;
     module.add_function(wrap_pyfunction!(read_certificate, module)?)?;
     module.add_function(wrap_pyfunction!(write_certificate, module)?)?;
-    for (name, value) in [
-        ("HEAD", HEAD),
-        ("REQUEST", REQUEST),
-        ("OPEN", OPEN),
-        ("MESSAGE", MESSAGE),
-        ("CLOSED", CLOSED),
-        ("GONE", GONE),
-        ("STOPPED", STOPPED),
-        ("DRAINED", DRAINED),
-        ("LOGGED", LOGGED),
-        ("ARRIVED", ARRIVED),
-        ("TROUBLE", TROUBLE),
-        ("CONNECTED", CONNECTED),
-        ("FAILED", FAILED),
-        ("WHY_SYSTEM", WHY_SYSTEM),
-        ("WHY_TIMED_OUT", WHY_TIMED_OUT),
-        ("WHY_ANSWERED", WHY_ANSWERED),
-        ("WHY_PROTOCOL", WHY_PROTOCOL),
-        ("WHY_CANCELLED", WHY_CANCELLED),
-        ("WHY_CERTIFICATE", WHY_CERTIFICATE),
-        ("WHY_ENDED", WHY_ENDED),
-        ("BODILESS", BODILESS),
-        ("SENT", SENT),
-        ("SHUT", SHUT),
-        ("FULL", FULL),
-        ("SLOW_CLOSE", SLOW_CLOSE),
-        ("SLOW_DROP_NEW", SLOW_DROP_NEW),
-        ("SLOW_DROP_OLDEST", SLOW_DROP_OLDEST),
-        ("FRAMES_BY_TYPE", FRAMES_BY_TYPE),
-        ("FRAMES_TEXT", FRAMES_TEXT),
-        ("FRAMES_BINARY", FRAMES_BINARY),
-        ("REACH_BELOW", REACH_BELOW),
-        ("REACH_EXACT", REACH_EXACT),
-        ("REACH_ALL", REACH_ALL),
-        ("WANTS_HEAD", Wants::HEAD.0),
-        ("WANTS_REQUEST", Wants::REQUEST.0),
-        ("WANTS_WEBSOCKET", Wants::WEBSOCKET.0),
-        ("WANTS_BODY", Wants::BODY.0),
-    ] {
-        module.add(name, value)?;
-    }
+    codes::add_to(module)?;
     Ok(())
 }

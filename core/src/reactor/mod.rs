@@ -3,160 +3,39 @@
 //!
 //! Thread: whoever holds the reactor (see `engine`).
 
-use crate::access_log::{Room, turned_away};
-use crate::calling::Call;
-use crate::connection::{Connection, Life, Turn};
+mod counters;
+mod servers;
+mod site;
+
+pub use counters::Counters;
+pub use site::Site;
+
+use crate::access_log::Room;
+use crate::connection::{Connection, Turn};
 use crate::disk::{Answers, Disk};
-use crate::files::{Entry, FileCache, Mount, Mounts};
+use crate::files::{Entry, FileCache, Mount};
 use crate::gate::Gate;
-use crate::http::PLAIN_TEXT;
-use crate::listen::Listener;
-use crate::mailbox::{Event, Kind, Mailbox};
-use crate::number::{self, ALARM, DISK, Number, NumberMap, NumberSet, TIMER};
+use crate::mailbox::{Event, Mailbox};
+use crate::number::{ALARM, DISK, Number, NumberMap, NumberSet, TIMER};
 use crate::outgoing::{Coding, Compressors, Outgoing};
-use crate::poller::{Interest, Poller, Ready};
-use crate::route_table::{Route, RouteTable};
-use crate::settings::Settings;
-use crate::stream::Stream;
+use crate::poller::{Poller, Ready};
 use crate::timers::{Millis, Timers};
-use crate::tls::Tls;
-use crate::topics::Topics;
 use crate::websocket_send::Outcome;
 use parking_lot::Mutex;
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
-use rustls::ServerConfig;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use wire::error::{HttpRefusal, error_body};
 use wire::file_path::RelativePath;
-use wire::http_head::{Content, ResponseLine, Version, encode_response_head};
 use wire::ws_frame::Opcode;
 
 /// A turn is short, so that a thread that waits for the reactor waits as long at most.
 const TURN: Duration = Duration::from_micros(500);
-/// A burst of connects leaves room for the others.
-const ACCEPTS_PER_TURN: usize = 64;
-/// How long a listener rests when descriptors have run out.
-const REST: Millis = 100;
 const RECEIVE_BUFFER_BYTES: usize = crate::connection::READ_MOST_BYTES;
 
 /// The most that is kept for the next long message.
 const MAX_SPARE_BYTES: usize = 4 << 20;
-
-/// One server: a listener and what its connections share.
-pub struct Site {
-    pub settings: Arc<Settings>,
-    pub routes: Arc<RouteTable>,
-    /// Those of before. They live on in what is under way.
-    former_routes: Vec<Weak<Route>>,
-    pub mounts: Arc<Mounts>,
-    /// For new connections.
-    pub tls: Option<Arc<ServerConfig>>,
-    /// Open WebSockets, whom a broadcast reaches.
-    pub sockets: NumberSet,
-    pub topics: Topics,
-    /// Connections that are not over.
-    open: NumberSet,
-    /// How many of them each address has; empty where nobody asked for a bound.
-    by_address: HashMap<IpAddr, usize>,
-    listener: Option<Listener>,
-    /// Its connections are those that we open.
-    is_outbound: bool,
-    is_resting: bool,
-    stops_at: Option<Millis>,
-    filed: Option<Millis>,
-    /// Failures before this time are not reported.
-    pub silent_until: Millis,
-}
-
-impl Site {
-    fn new(settings: Arc<Settings>) -> Site {
-        Site {
-            settings,
-            routes: Arc::default(),
-            former_routes: Vec::new(),
-            mounts: Arc::default(),
-            tls: None,
-            sockets: NumberSet::default(),
-            topics: Topics::default(),
-            open: NumberSet::default(),
-            by_address: HashMap::new(),
-            listener: None,
-            is_outbound: false,
-            is_resting: false,
-            stops_at: None,
-            filed: None,
-            silent_until: 0,
-        }
-    }
-
-    /// A new connection; what it is refused with, if there are too many.
-    fn let_in(&mut self, number: Number, client: Option<SocketAddr>) -> Option<&'static str> {
-        let is_full = self.open.len() >= self.settings.limits.max_connections;
-        self.open.insert(number);
-        let mut is_too_many = false;
-        if let (Some(most), Some(client)) = (self.settings.limits.max_connections_per_address, client) {
-            let count = self.by_address.entry(client.ip().to_canonical()).or_default();
-            *count += 1;
-            is_too_many = *count > most;
-        }
-        match (is_full, is_too_many) {
-            (true, _) => Some("this server has max_connections connections; try again later"),
-            (_, true) => Some("there are max_connections_per_address connections from here; try again later"),
-            _ => None,
-        }
-    }
-
-    /// A connection is over.
-    fn let_out(&mut self, number: Number, client: Option<SocketAddr>) {
-        if self.open.remove(&number)
-            && let Some(client) = client
-            && let Some(count) = self.by_address.get_mut(&client.ip().to_canonical())
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&client.ip().to_canonical());
-            }
-        }
-    }
-
-    pub fn is_stopping(&self) -> bool {
-        self.listener.is_none() && !self.is_outbound
-    }
-}
-
-/// What the seam's `stats` tells.
-#[derive(Clone, Default)]
-pub struct Counters {
-    pub accepted: u64,
-    pub requests: u64,
-    pub messages: u64,
-    /// What was answered with an error that Python never hears of, by status or close code.
-    pub refused: BTreeMap<u16, u64>,
-    pub turns: u64,
-    pub panics: u64,
-    /// Messages that clients who read too slowly did not get.
-    pub dropped: u64,
-    /// Requests that were answered with a file.
-    pub files: u64,
-    /// TLS handshakes that were completed.
-    pub handshakes: u64,
-    pub failed_handshakes: u64,
-    /// Parts of handshakes that came; each may need a private key.
-    pub handshake_steps: u64,
-}
-
-impl Counters {
-    /// Somebody was answered with this status or close code.
-    pub fn refuse(&mut self, status: u16) {
-        *self.refused.entry(status).or_default() += 1;
-    }
-}
 
 pub struct Reactor {
     pub counters: Counters,
@@ -416,57 +295,11 @@ impl Reactor {
         self.end_site_if_done(site_number);
     }
 
-    // ---- servers ----------------------------------------------------------------------------------------------------
-
-    pub fn add_site(
-        &mut self,
-        listener: Listener,
-        settings: Settings,
-        routes: RouteTable,
-        mounts: Mounts,
-        tls: Option<Arc<ServerConfig>>,
-    ) -> Result<Number, Errno> {
-        let number = number::next();
-        self.poller.add(&listener, number, Interest::READ)?;
-        let site = Site {
-            routes: Arc::new(routes),
-            mounts: Arc::new(mounts),
-            tls,
-            listener: Some(listener),
-            ..Site::new(Arc::new(settings))
-        };
-        self.sites.insert(number, site);
-        Ok(number)
-    }
+    // ---- files and logs ---------------------------------------------------------------------------------------------
 
     /// How many records of the access log found no room.
     pub fn lost_records(&self) -> u64 {
         self.room.lost_for_ever()
-    }
-
-    pub fn site(&self, number: Number) -> Option<&Site> {
-        self.sites.get(&number)
-    }
-
-    /// The numbers of former routes that events may still have; `None`: there is no such server.
-    pub fn set_routes(&mut self, number: Number, routes: RouteTable) -> Option<Vec<Number>> {
-        let site = self.sites.get_mut(&number)?;
-        let before = std::mem::replace(&mut site.routes, Arc::new(routes));
-        site.former_routes.extend(before.downgrade());
-        drop(before);
-        site.former_routes.retain(|route| route.strong_count() > 0);
-        Some(site.former_routes.iter().filter_map(Weak::upgrade).map(|route| route.number).collect())
-    }
-
-    pub fn set_mounts(&mut self, number: Number, mounts: Mounts) -> bool {
-        self.forget_files();
-        self.sites.get_mut(&number).map(|site| site.mounts = Arc::new(mounts)).is_some()
-    }
-
-    /// What new connections shake hands with. False: that server isn't listening, or speaks no TLS.
-    pub fn set_tls(&mut self, number: Number, tls: Arc<ServerConfig>) -> bool {
-        let site = self.sites.get_mut(&number).filter(|site| site.tls.is_some() && !site.is_stopping());
-        site.map(|site| site.tls = Some(tls)).is_some()
     }
 
     /// A mount is gone: the files kept open for it must pin neither their disk space nor their file system.
@@ -479,199 +312,6 @@ impl Reactor {
         self.tick();
         self.files.put(mount.id, path, entry, self.now);
         self.with(number, |connection, turn| connection.file_found(mount, entry, turn));
-    }
-
-    fn accept(&mut self, site_number: Number) {
-        for _ in 0..ACCEPTS_PER_TURN {
-            let Some(listener) = self.sites.get(&site_number).and_then(|site| site.listener.as_ref()) else {
-                return;
-            };
-            match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((descriptor, peer)) => {
-                    let client = peer.and_then(|address| SocketAddr::try_from(address).ok());
-                    self.add_connection(site_number, descriptor, client);
-                }
-                Err(Errno::AGAIN) => return,
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    self.turn_away(site_number);
-                    return self.rest(site_number);
-                }
-                Err(_) => {} // that client has left already
-            }
-        }
-    }
-
-    fn add_connection(&mut self, site_number: Number, descriptor: OwnedFd, client: Option<SocketAddr>) {
-        let Some(site) = self.sites.get_mut(&site_number) else {
-            return;
-        };
-        let stream = match &site.tls {
-            None => Stream::new(descriptor),
-            Some(config) => match Tls::server(config) {
-                Ok(tls) => Stream::with_tls(descriptor, tls),
-                Err(_) => return, // no random numbers: the client sees the connection end
-            },
-        };
-        if site.settings.is_tcp {
-            stream.set_nodelay();
-        }
-        let number = number::next();
-        if self.poller.add(&stream, number, Interest::READ).is_err() {
-            return; // out of memory for watches: the client sees the connection end
-        }
-        self.counters.accepted += 1;
-        let refused = site.let_in(number, client);
-        let connection = Connection::new(number, site_number, stream, client, Arc::clone(&site.settings), self.now);
-        self.connections.insert(number, Box::new(connection));
-        self.live.lock().insert(number);
-        self.with(number, |connection, turn| {
-            if let Some(reason) = refused {
-                if connection.stream().is_tls() {
-                    // To tell it would take a handshake, the very thing that there is too much of.
-                    turn.counters.failed_handshakes += 1;
-                    connection.life = Life::Dead;
-                    return;
-                }
-                connection.refuse(HttpRefusal { status: 503, reason }, &[("Retry-After", "1")], turn);
-            }
-        });
-    }
-
-    /// Begin to open a WebSocket on a socket that is being connected.
-    pub fn call(&mut self, stream: Stream, call: Call, settings: Settings) -> Result<Number, Errno> {
-        let number = number::next();
-        self.poller.add(&stream, number, Interest::READ)?;
-        let settings = Arc::new(settings);
-        let site_number = *self.outbound.get_or_insert_with(number::next);
-        let site = self
-            .sites
-            .entry(site_number)
-            .or_insert_with(|| Site { is_outbound: true, ..Site::new(Arc::clone(&settings)) });
-        site.open.insert(number);
-        let connection = Connection::new(number, site_number, stream, None, settings, self.now);
-        self.connections.insert(number, Box::new(connection));
-        self.live.lock().insert(number);
-        self.with(number, |connection, turn| connection.call(call, turn.now));
-        Ok(number)
-    }
-
-    /// Out of descriptors: with the one kept for this, tell those who wait instead of letting them hang.
-    fn turn_away(&mut self, number: Number) {
-        let Some(reserve) = self.reserve.take() else { return };
-        drop(reserve);
-        let body = error_body(503, "this process has no file descriptor left");
-        let fields = [PLAIN_TEXT, ("Retry-After", "1")];
-        let line = ResponseLine { status: 503, reason: None, version: Version::Http11 };
-        let mut answer = Vec::new();
-        let length = Content::Length(body.len() as u64);
-        let _ = encode_response_head(&mut answer, &line, &fields, length, &self.date, false);
-        answer.extend_from_slice(body.as_bytes());
-        if let Some(site) = self.sites.get(&number)
-            && let Some(listener) = &site.listener
-        {
-            for _ in 0..ACCEPTS_PER_TURN {
-                let Ok((descriptor, peer)) = acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC)
-                else {
-                    break;
-                };
-                let mut stream = Stream::new(descriptor);
-                // Closing over what was not read would reset the connection.
-                let _ = stream.receive(&mut self.buffer, &mut self.scratch);
-                if site.tls.is_some() {
-                    self.counters.failed_handshakes += 1;
-                    continue; // it could only be told after a handshake
-                }
-                let _ = stream.send(&answer);
-                stream.finish();
-                self.counters.refuse(503);
-                if site.settings.logs_access {
-                    let client = peer.and_then(|address| SocketAddr::try_from(address).ok());
-                    let record = turned_away(&self.room, client, 503, body.len() as u64);
-                    let event = |record| Event { number, at: self.now, kind: Kind::Logged(Box::new(record)) };
-                    self.staged.extend(record.map(event));
-                }
-            }
-        }
-        self.reserve = self.poller.reserve();
-    }
-
-    /// Out of descriptors: a listener that stays ready would keep the processor busy doing nothing.
-    fn rest(&mut self, number: Number) {
-        let now = self.now;
-        let Some(site) = self.sites.get_mut(&number) else {
-            return;
-        };
-        if let Some(listener) = &site.listener {
-            let _ = self.poller.modify(listener, number, Interest::default());
-            site.is_resting = true;
-            site.filed = self.timers.file(number, site.filed, Some(now + REST));
-        }
-    }
-
-    fn on_site_timer(&mut self, number: Number) {
-        let now = self.now;
-        let Some(site) = self.sites.get_mut(&number) else {
-            return;
-        };
-        site.filed = None;
-        if self.reserve.is_none() {
-            self.reserve = self.poller.reserve(); // somebody else was quicker to take it back
-        }
-        if std::mem::take(&mut site.is_resting)
-            && let Some(listener) = &site.listener
-        {
-            let _ = self.poller.modify(listener, number, Interest::READ);
-        }
-        match site.stops_at {
-            Some(at) if at <= now => self.end_connections(number, true),
-            at => site.filed = self.timers.file(number, None, at),
-        }
-    }
-
-    /// Stop listening and end the connections: at once, or within `grace`.
-    pub fn stop(&mut self, number: Number, grace: Duration) -> bool {
-        let now = self.tick();
-        let Some(site) = self.sites.get_mut(&number) else {
-            return false;
-        };
-        if let Some(listener) = site.listener.take() {
-            self.poller.delete(&listener);
-        } else if grace > Duration::ZERO {
-            return false;
-        }
-        let at = now + grace.as_millis() as Millis;
-        site.stops_at = Some(at);
-        site.filed = self.timers.file(number, site.filed, Some(at));
-        self.end_connections(number, grace.is_zero());
-        self.end_site_if_done(number);
-        true
-    }
-
-    fn end_connections(&mut self, number: Number, is_cut: bool) {
-        let Some(site) = self.sites.get(&number) else {
-            return;
-        };
-        for connection in site.open.iter().copied().collect::<Vec<_>>() {
-            self.with(connection, |connection, turn| connection.stop(is_cut, turn));
-        }
-    }
-
-    fn end_site_if_done(&mut self, number: Number) {
-        let Some(site) = self.sites.get_mut(&number) else {
-            return;
-        };
-        if site.is_stopping() && site.open.is_empty() && site.stops_at.is_some() {
-            site.stops_at = None;
-            site.filed = self.timers.file(number, site.filed, None);
-            self.staged.push(Event { number, at: self.now, kind: Kind::Stopped });
-            self.forget_files();
-        }
-    }
-
-    /// Drop sites whose last lingering connection is gone. Called now and then, not on the way of traffic.
-    pub fn forget_stopped(&mut self) {
-        let used: NumberSet = self.connections.values().map(|connection| connection.site).collect();
-        self.sites.retain(|number, site| !site.is_stopping() || site.stops_at.is_some() || used.contains(number));
     }
 
     // ---- commands ---------------------------------------------------------------------------------------------------
