@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
@@ -13,6 +14,12 @@ from portico import home
 from portico.testing import FakeCore
 
 DEADLINE_S = 10
+
+
+def pytest_configure() -> None:
+    # A shell without job control lets what it starts in the background ignore Ctrl-C, and its children with it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

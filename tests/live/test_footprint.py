@@ -120,8 +120,7 @@ RUNS = {
             await server.wait_closed()
 
         def run():
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(main())
+            uvloop.run(main())
     """,
 }
 
