@@ -10,7 +10,6 @@ scheduling is in the figures.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ctypes
 import json
 import logging
@@ -20,6 +19,7 @@ import time
 from collections.abc import Callable
 
 import raw
+from home import serve_at
 
 import portico
 
@@ -52,17 +52,9 @@ def serve(home: str, how: str, seconds: float) -> None:
         print(server.port, secure.port, sep="\n", flush=True)
         return server
 
-    async def serve_in_loop() -> None:
-        await start("loop").wait_closed()
-
     raw.pin(0)
     logging.getLogger("portico").setLevel(logging.ERROR)  # that nobody services the events is the point here
-    if home == "asyncio":
-        asyncio.run(serve_in_loop())
-    elif home == "thread":
-        start("thread").wait_closed()
-    else:
-        start("service").serve()
+    serve_at(home, start)
 
 
 # The probes

@@ -8,7 +8,6 @@ round; the ratio of the medians should be at least 0.9.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ctypes
 import json
 import logging
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import raw
+from home import serve_at
 
 import portico
 
@@ -42,17 +42,9 @@ def serve(home: str, hold_s: float, directory: str) -> None:
         print(server.port, flush=True)
         return server
 
-    async def serve_in_loop() -> None:
-        await start("loop").wait_closed()
-
     raw.pin(0)
     logging.getLogger("portico").setLevel(logging.ERROR)  # that nobody services the events is the point here
-    if home == "asyncio":
-        asyncio.run(serve_in_loop())
-    elif home == "thread":
-        start("thread").wait_closed()
-    else:
-        start("service").serve()
+    serve_at(home, start)
 
 
 def rate(address: raw.Address, workload: str, seconds: float) -> float:

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import time
 
 import raw
+from home import serve_at
 
 import portico
 
@@ -27,15 +27,7 @@ def serve(home: str) -> None:
         print(server.port, flush=True)
         return server
 
-    async def serve_in_loop() -> None:
-        await start("loop").wait_closed()
-
-    if home == "asyncio":
-        asyncio.run(serve_in_loop())
-    elif home == "thread":
-        start("thread").wait_closed()
-    else:
-        start("service").serve()
+    serve_at(home, start)
 
 
 def switches(pid: int) -> dict[str, int]:

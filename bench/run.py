@@ -23,7 +23,8 @@ PEERS_VENV = ROOT / ".venv-bench-peers"
 LOAD = ROOT / "target" / "release" / "portico-load"
 TICKS = os.sysconf("SC_CLK_TCK")
 
-WORKLOADS = {  # mode, connections, in flight, bytes, path
+Workload = tuple[str, int, int, int, str]  # mode, connections, in flight, bytes, path
+WORKLOADS: dict[str, Workload] = {
     "echo-1": ("echo", 1, 1, 32, "/ws"),
     "echo-100": ("echo", 100, 1, 128, "/ws"),
     "echo-100x32": ("echo", 100, 32, 128, "/ws"),
@@ -111,7 +112,8 @@ def measure(server: str, workloads: list[str], seconds: float) -> dict[str, dict
     try:
         wait_until_listening(port, process)
         time.sleep(0.3)
-        return {name: load(name, port, process.pid, seconds) for name in workloads if can_run(server, name)}
+        usable = [name for name in workloads if can_run(server, name)]
+        return {name: run_load(WORKLOADS[name], port, process.pid, seconds) for name in usable}
     finally:
         process.terminate()
         try:
@@ -120,12 +122,13 @@ def measure(server: str, workloads: list[str], seconds: float) -> dict[str, dict
             process.kill()
 
 
-def load(workload: str, port: int, pid: int, seconds: float) -> dict[str, float]:
-    mode, connections, in_flight, size, path = WORKLOADS[workload]
-    arguments = [str(port), mode, str(connections), str(in_flight), str(size), str(seconds), path]
+def run_load(workload: Workload, port: int, pid: int, seconds: float, *more: str) -> dict[str, float]:
+    """What the load tells, and what one operation cost the server `pid` and its children."""
+    mode, connections, in_flight, size, path = workload
+    arguments = [str(port), mode, str(connections), str(in_flight), str(size), str(seconds), path, *more]
     pids = children(pid)
     before = cpu_s(pids)
-    done = subprocess.run([*pin(1), LOAD, *arguments], capture_output=True, check=True, timeout=seconds + 30)
+    done = subprocess.run([*pin(1), LOAD, *arguments], capture_output=True, check=True, timeout=seconds + 60)
     result: dict[str, float] = json.loads(done.stdout)
     result["cpu_us"] = (cpu_s(pids) - before) / max(result["received"], 1) * 1e6 * seconds / (seconds + 0.3)
     return result

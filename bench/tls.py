@@ -8,7 +8,6 @@ server's tickets; clients verify nothing, so that it is the server that is measu
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import subprocess
@@ -17,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from run import HERE, LOAD, PEERS_VENV, ROOT, children, cpu_s, free_port, pin, wait_until_listening
+from run import HERE, PEERS_VENV, ROOT, free_port, pin, run_load, wait_until_listening
 
 import portico
 
@@ -56,21 +55,10 @@ def measure(server: str, workloads: list[str], seconds: float, pair: tuple[str, 
     try:
         wait_until_listening(port, process)
         time.sleep(0.5)
-        return {name: load(name, port, process.pid, seconds) for name in workloads}
+        return {name: run_load(WORKLOADS[name], port, process.pid, seconds, "tls") for name in workloads}
     finally:
         process.terminate()
         process.wait(10)
-
-
-def load(workload: str, port: int, pid: int, seconds: float) -> dict[str, float]:
-    mode, connections, in_flight, size, path = WORKLOADS[workload]
-    arguments = [str(port), mode, str(connections), str(in_flight), str(size), str(seconds), path, "tls"]
-    pids = children(pid)
-    before = cpu_s(pids)
-    done = subprocess.run([*pin(1), LOAD, *arguments], capture_output=True, check=True, timeout=seconds + 60)
-    result: dict[str, float] = json.loads(done.stdout)
-    result["cpu_us"] = (cpu_s(pids) - before) / max(result["received"], 1) * 1e6 * seconds / (seconds + 0.3)
-    return result
 
 
 def main() -> None:

@@ -19,6 +19,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from damage import Change, damage, damages_with
+
 pytestmark = pytest.mark.timeout(300)  # the first test may have to compile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -292,28 +294,7 @@ def requests(draw: st.DrawFn) -> bytes:
 # What parsers stumble over more often than over any byte.
 PIECES = [b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b";", b",", b"0", b"-", b"+", b"\x0b", b"\xff", b"#"]
 PIECES += [b"\r\n\r\n", b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: a\r\n", b"HTTP/1.1"]
-damages = st.lists(
-    st.tuples(st.just("cut"), st.integers(0, 300), st.integers(1, 8))
-    | st.tuples(st.just("insert"), st.integers(0, 300), st.sampled_from(PIECES) | st.binary(min_size=1, max_size=3))
-    | st.tuples(st.just("replace"), st.integers(0, 300), st.integers(0, 255))
-    | st.tuples(st.just("repeat"), st.integers(0, 300), st.integers(1, 40)),
-    max_size=3,
-)
-
-
-def damage(data: bytes, changes: list[tuple[str, int, int | bytes]]) -> bytes:
-    for kind, where, what in changes:
-        at = where % (len(data) + 1)
-        before, behind = data[:at], data[at:]
-        if isinstance(what, bytes):
-            data = before + what + behind
-        elif kind == "cut":
-            data = before + behind[what:]
-        elif kind == "replace":
-            data = before + bytes([what]) + behind[1:]
-        else:
-            data = before + behind[:what] * 2 + behind[what:]
-    return data
+damages = damages_with(PIECES)
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -337,7 +318,7 @@ def test_whole_requests_are_read_alike(talk: Talk, parts: list[bytes], places: l
     places=st.lists(st.integers(0, 500), max_size=6),
 )
 def test_damaged_requests_are_read_alike_or_refused(
-    talk: Talk, parts: list[bytes], changes: list[tuple[str, int, int | bytes]], places: list[int]
+    talk: Talk, parts: list[bytes], changes: list[Change], places: list[int]
 ) -> None:
     compare(talk, cut(damage(b"".join(parts), changes), places))
 

@@ -1,38 +1,28 @@
 """The page of a context, and the example that draws pictures, in a real browser."""
 
-import shutil
+from __future__ import annotations
+
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from portico import create_server, websocket_broadcast, websocket_close, websocket_write
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("browser tests need Chromium: apt install chromium", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 DEADLINE_S = 20
-FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
 PICTURES = Path(__file__).resolve().parents[2] / "examples" / "context_pictures.py"
 # One transparent pixel.
 GIF = "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
 
 
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[sync_api.Browser]":
-    with sync_api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS) as browser:
-            yield browser
-
-
 @pytest.fixture
-def page(browser: "sync_api.Browser") -> "Iterator[sync_api.Page]":
+def page(browser: Browser) -> Iterator[Page]:
     """A tab; fails if a script in it does."""
     errors: list[str] = []
     page = browser.new_page()
@@ -43,11 +33,11 @@ def page(browser: "sync_api.Browser") -> "Iterator[sync_api.Page]":
     assert errors == []
 
 
-def lines(page: "sync_api.Page", kind: str) -> list[str]:
+def lines(page: Page, kind: str) -> list[str]:
     return page.locator(f"#log .{kind}").all_inner_texts()
 
 
-def test_the_page_of_a_context_talks_to_it(page: "sync_api.Page") -> None:
+def test_the_page_of_a_context_talks_to_it(page: Page) -> None:
     context = create_server(0, quiet=True, callbacks="thread")
     heard: list[Any] = []
 
@@ -90,7 +80,7 @@ def test_the_page_of_a_context_talks_to_it(page: "sync_api.Page") -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_a_phone(browser: "sync_api.Browser", scheme: Any) -> None:
+def test_the_page_fits_a_phone(browser: Browser, scheme: Any) -> None:
     context = create_server(0, quiet=True, callbacks="thread")
     assert context.url is not None and context.server is not None
     with browser.new_context(viewport={"width": 360, "height": 640}, color_scheme=scheme) as tab:
@@ -104,7 +94,7 @@ def test_the_page_fits_a_phone(browser: "sync_api.Browser", scheme: Any) -> None
     context.server.wait_closed()
 
 
-def test_pictures_are_drawn_as_they_come(page: "sync_api.Page") -> None:
+def test_pictures_are_drawn_as_they_come(page: Page) -> None:
     command = [sys.executable, "-W", "error", str(PICTURES)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:

@@ -1,22 +1,19 @@
 """The demo in a real browser: does it show what it claims to show?"""
 
+from __future__ import annotations
+
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("browser tests need Chromium: apt install chromium", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 DEADLINE_MS = 20_000
-# No GPU here, no sandbox for root, and no talking to anybody but us.
-FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
 
 
 @pytest.fixture(scope="module")
@@ -30,20 +27,13 @@ def url() -> Iterator[str]:
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[sync_api.Browser]":
-    with sync_api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS) as browser:
-            yield browser
-
-
 @pytest.fixture
-def open_page(browser: "sync_api.Browser", url: str) -> "Iterator[object]":
+def open_page(browser: Browser, url: str) -> Iterator[object]:
     """Open the demo in a tab of its own; fail if its script does."""
     errors: list[str] = []
     contexts = []
 
-    def open_page(**options: object) -> "sync_api.Page":
+    def open_page(**options: object) -> Page:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
@@ -59,12 +49,12 @@ def open_page(browser: "sync_api.Browser", url: str) -> "Iterator[object]":
     assert errors == []
 
 
-def say(page: "sync_api.Page", text: str) -> None:
+def say(page: Page, text: str) -> None:
     page.fill("#text", text)
     page.press("#text", "Enter")
 
 
-def wait_for_samples(page: "sync_api.Page") -> None:
+def wait_for_samples(page: Page) -> None:
     page.wait_for_function("Object.values(SERIES).every(({ samples }) => samples.length)")
 
 
@@ -112,10 +102,10 @@ def test_page_fits_a_phone(open_page) -> None:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-def test_page_comes_back_when_the_server_does(browser: "sync_api.Browser") -> None:
+def test_page_comes_back_when_the_server_does(browser: Browser) -> None:
     command = [sys.executable, "-m", "portico", "demo", "--no-browser", "--port"]
 
-    def start(port: str) -> "tuple[subprocess.Popen[str], str]":
+    def start(port: str) -> tuple[subprocess.Popen[str], str]:
         process = subprocess.Popen([*command, port], stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         return process, next(word for word in process.stdout.readline().split() if word.startswith("http://"))

@@ -1,22 +1,19 @@
 """What a page of one origin may do with a server of another, and compressed answers, as Chromium sees them."""
 
-import shutil
+from __future__ import annotations
+
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import portico
 from portico import Cors, Response
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("browser tests need Chromium: apt install chromium", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 DEADLINE_MS = 20_000
-FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
 
 # Asks, and tells what the page may see; `failed` if the browser lets it see nothing.
 FETCH = """async ([url, options]) => {
@@ -56,12 +53,10 @@ class Api:
 
 
 @pytest.fixture(scope="module")
-def page() -> "Iterator[sync_api.Page]":
-    with sync_api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS) as browser:
-            page = browser.new_page()
-            page.set_default_timeout(DEADLINE_MS)
-            yield page
+def page(browser: Browser) -> Page:
+    page = browser.new_page()
+    page.set_default_timeout(DEADLINE_MS)
+    return page
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +71,7 @@ def home() -> Iterator[portico.Server]:
 class Asking:
     """A page, and a server of another origin that it asks."""
 
-    def __init__(self, page: "sync_api.Page", home: portico.Server, **options: Any) -> None:
+    def __init__(self, page: Page, home: portico.Server, **options: Any) -> None:
         self.app = Api()
         self.page = page
         self.server = portico.start_server("127.0.0.1", 0, self.app, True, callbacks="thread", **options)
@@ -86,7 +81,7 @@ class Asking:
         found: dict[str, Any] = self.page.evaluate(FETCH, [self.server.url + target, options])
         return found
 
-    def __enter__(self) -> "Asking":
+    def __enter__(self) -> Asking:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,14 +92,14 @@ class Asking:
 PUT = {"method": "PUT", "headers": {"X-Own": "1"}}
 
 
-def test_a_listed_page_reads_and_changes(page: "sync_api.Page", home: portico.Server) -> None:
+def test_a_listed_page_reads_and_changes(page: Page, home: portico.Server) -> None:
     with Asking(page, home, cors=Cors([home.url], expose=["X-Total"])) as asking:
         assert asking.fetch() == {"status": 200, "type": "cors", "total": "3", "text": "GET None"}
         assert asking.fetch(**PUT) == {"status": 200, "type": "cors", "total": "3", "text": "PUT 1"}
         assert [method for method, _ in asking.app.asked] == ["GET", "PUT"], "the pre-flight was none of Python's"
 
 
-def test_any_page_reads_and_sees_no_more_than_is_exposed(page: "sync_api.Page", home: portico.Server) -> None:
+def test_any_page_reads_and_sees_no_more_than_is_exposed(page: Page, home: portico.Server) -> None:
     with Asking(page, home, cors=True) as asking:
         assert asking.fetch(**PUT) == {"status": 200, "type": "cors", "total": None, "text": "PUT 1"}
         assert asking.fetch(headers={"Authorization": "Bearer x"})["status"] == 200
@@ -112,7 +107,7 @@ def test_any_page_reads_and_sees_no_more_than_is_exposed(page: "sync_api.Page", 
 
 
 @pytest.mark.parametrize("cors", [None, ["https://app.example"], "same port, other name"])
-def test_other_pages_read_nothing(page: "sync_api.Page", home: portico.Server, cors: Any) -> None:
+def test_other_pages_read_nothing(page: Page, home: portico.Server, cors: Any) -> None:
     if isinstance(cors, str):
         cors = [home.url.replace("127.0.0.1", "localhost")]
     with Asking(page, home, cors=cors) as asking:
@@ -121,21 +116,21 @@ def test_other_pages_read_nothing(page: "sync_api.Page", home: portico.Server, c
         assert "PUT" not in [method for method, _ in asking.app.asked]
 
 
-def test_what_is_not_allowed_is_not_sent(page: "sync_api.Page", home: portico.Server) -> None:
+def test_what_is_not_allowed_is_not_sent(page: Page, home: portico.Server) -> None:
     with Asking(page, home, cors=Cors([home.url], methods=["GET"], headers=[])) as asking:
         assert asking.fetch(method="DELETE") == {"failed": "TypeError"}
         assert asking.fetch(headers={"X-Own": "1"}) == {"failed": "TypeError"}
         assert asking.app.asked == []
 
 
-def test_cookies_go_along_where_that_is_allowed(page: "sync_api.Page", home: portico.Server) -> None:
+def test_cookies_go_along_where_that_is_allowed(page: Page, home: portico.Server) -> None:
     with Asking(page, home, cors=Cors([home.url], credentials=True)) as asking:
         assert asking.fetch("/cookie", credentials="include")["status"] == 200
         assert asking.fetch(credentials="include")["status"] == 200
         assert asking.app.asked[-1] == ("GET", "who=me")
 
 
-def test_compressed_answers_and_events(page: "sync_api.Page", home: portico.Server) -> None:
+def test_compressed_answers_and_events(page: Page, home: portico.Server) -> None:
     with Asking(page, home, cors=[home.url], gzip=True) as asking:
         with page.expect_response("**/text") as response:
             assert asking.fetch("/text")["text"] == TEXT

@@ -1,8 +1,9 @@
 """The handlers door and a real browser: EventSource that comes back, and WebSockets whose frames have a type."""
 
+from __future__ import annotations
+
 import queue
-import shutil
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,14 +20,10 @@ from portico import (
     write_cert,
 )
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("browser tests need Chromium: apt install chromium", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 DEADLINE_S = 20
-FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
 PAGE = handler_inline("/", "<!doctype html><title>handlers</title>", "text/html")
 
 # Listens until `count` events have come, and tells which.
@@ -53,14 +50,7 @@ TALK = """(path) => new Promise((resolve) => {
 })"""
 
 
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[sync_api.Browser]":
-    with sync_api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS) as browser:
-            yield browser
-
-
-def open_page(browser: "sync_api.Browser", server: Server) -> "sync_api.Page":
+def open_page(browser: Browser, server: Server) -> Page:
     page = browser.new_page(ignore_https_errors=True)  # the certificate is nobody's that Chromium knows
     page.set_default_timeout(DEADLINE_S * 1000)
     page.goto(server.url)
@@ -68,9 +58,7 @@ def open_page(browser: "sync_api.Browser", server: Server) -> "sync_api.Page":
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_event_source_comes_back_with_the_last_id_however_it_was_ended(
-    browser: "sync_api.Browser", scheme: str
-) -> None:
+def test_event_source_comes_back_with_the_last_id_however_it_was_ended(browser: Browser, scheme: str) -> None:
     asked: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     left: queue.SimpleQueue[StreamConnection] = queue.SimpleQueue()
 
@@ -109,7 +97,7 @@ def test_event_source_comes_back_with_the_last_id_however_it_was_ended(
     assert len(set(ended)) == len(ended) == len(said)
 
 
-def test_event_source_finds_a_server_that_was_started_again(browser: "sync_api.Browser") -> None:
+def test_event_source_finds_a_server_that_was_started_again(browser: Browser) -> None:
     def events(conn: StreamConnection, req: Request) -> None:
         conn.set_header("Content-Type", "text/event-stream")
         number = int(req.headers.get("last-event-id", "0")) + 1
@@ -128,7 +116,7 @@ def test_event_source_finds_a_server_that_was_started_again(browser: "sync_api.B
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_frames_have_the_type_that_their_handler_says(browser: "sync_api.Browser", scheme: str) -> None:
+def test_frames_have_the_type_that_their_handler_says(browser: Browser, scheme: str) -> None:
     handlers = [
         PAGE,
         handler_ws("/text", lambda ws, data: ws.send(data), textframes=True, deflate=True),

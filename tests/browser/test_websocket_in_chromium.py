@@ -1,22 +1,18 @@
 """WebSockets of a real browser: compression and subprotocols as Chromium sees them."""
 
-import shutil
-from collections.abc import Iterator
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 import portico
 from portico.websocket_connection import WebSocket
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="browser tests need playwright: make setup")
-CHROMIUM = shutil.which("chromium")
-if CHROMIUM is None:
-    pytest.skip("browser tests need Chromium: apt install chromium", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 DEADLINE_MS = 20_000
-FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
 
 # Opens a WebSocket, sends every message, and tells what it saw until all have come back.
 TALK = """async ([protocols, messages]) => {
@@ -48,14 +44,7 @@ class Echo:
         ws.on_message(lambda binary, message: ws.send(message))
 
 
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[sync_api.Browser]":
-    with sync_api.sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=CHROMIUM, headless=True, args=FLAGS) as browser:
-            yield browser
-
-
-def talk(browser: "sync_api.Browser", protocols: list[str], messages: list[str], **options: Any) -> dict[str, Any]:
+def talk(browser: Browser, protocols: list[str], messages: list[str], **options: Any) -> dict[str, Any]:
     """What the page saw, and what subprotocol our side did."""
     app = Echo()
     with portico.start_server("127.0.0.1", 0, app, True, callbacks="thread", **options) as server:
@@ -72,7 +61,7 @@ TEXTS = ["short", "", "Ein Tür-zu-Tür-Gespräch ☂ 😀. " * 20_000, "x" * 85
 
 
 @pytest.mark.parametrize("takes_over", [False, True])
-def test_compressed_messages(browser: "sync_api.Browser", takes_over: bool) -> None:
+def test_compressed_messages(browser: Browser, takes_over: bool) -> None:
     deflate = portico.Deflate(context_takeover=takes_over)
     seen = talk(browser, [], TEXTS * 2, deflate=deflate)
     expected = "permessage-deflate"
@@ -88,20 +77,20 @@ def test_compressed_messages(browser: "sync_api.Browser", takes_over: bool) -> N
     }
 
 
-def test_wss(browser: "sync_api.Browser") -> None:
+def test_wss(browser: Browser) -> None:
     tls = portico.tls_config(server=portico.write_cert("127.0.0.1").server)
     seen = talk(browser, [], TEXTS, tls=tls, deflate=True)
     assert seen["messages"] == TEXTS
     assert (seen["code"], seen["wasClean"], seen["extensions"][:18]) == (4000, True, "permessage-deflate")
 
 
-def test_small_windows(browser: "sync_api.Browser") -> None:
+def test_small_windows(browser: Browser) -> None:
     seen = talk(browser, [], TEXTS, deflate=portico.Deflate(window_bits=9, context_takeover=True))
     assert seen["extensions"] == "permessage-deflate; client_max_window_bits=9"
     assert seen["messages"] == TEXTS
 
 
-def test_no_compression_unless_asked_for(browser: "sync_api.Browser") -> None:
+def test_no_compression_unless_asked_for(browser: Browser) -> None:
     seen = talk(browser, [], TEXTS)
     assert (seen["extensions"], seen["messages"] == TEXTS) == ("", True)
 
@@ -114,11 +103,11 @@ def test_no_compression_unless_asked_for(browser: "sync_api.Browser") -> None:
         ([], {"subprotocols": ["b"]}, ""),
     ],
 )
-def test_subprotocols(browser: "sync_api.Browser", offered: list[str], options: dict[str, Any], chosen: str) -> None:
+def test_subprotocols(browser: Browser, offered: list[str], options: dict[str, Any], chosen: str) -> None:
     seen = talk(browser, offered, ["hello"], **options)
     assert (seen["protocol"], seen["messages"], seen["ours"]) == (chosen, ["hello"], [chosen or None])
 
 
-def test_refused_for_want_of_a_subprotocol(browser: "sync_api.Browser") -> None:
+def test_refused_for_want_of_a_subprotocol(browser: Browser) -> None:
     seen = talk(browser, ["c"], ["hello"], subprotocols=["a"], requires_subprotocol=True)
     assert (seen["code"], seen["wasClean"], seen["messages"], seen["ours"]) == (1006, False, [], [])

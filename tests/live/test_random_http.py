@@ -8,6 +8,8 @@ import re
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from damage import Change, damage, damages_with
+
 from .conftest import Live
 from .wire_client import frame, handshake, request
 
@@ -23,26 +25,7 @@ GOOD = [
 PIECES = [b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b";", b",", b"0", b"-1", b"ffffffffffffffff", b"\xff"]
 PIECES += [b"\r\n\r\n", b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n", b"Host: x\r\n", b"A" * 3000]
 
-cut = st.tuples(st.just("cut"), st.integers(0, 400), st.integers(1, 20))
-insert = st.tuples(st.just("insert"), st.integers(0, 400), st.sampled_from(PIECES) | st.binary(min_size=1, max_size=8))
-replace = st.tuples(st.just("replace"), st.integers(0, 400), st.integers(0, 255))
-repeat = st.tuples(st.just("repeat"), st.integers(0, 400), st.integers(1, 40))
-damages = st.lists(cut | insert | replace | repeat, max_size=4)
-
-
-def damage(data: bytes, changes: list[tuple[str, int, int | bytes]]) -> bytes:
-    for kind, where, what in changes:
-        at = where % (len(data) + 1)
-        before, behind = data[:at], data[at:]
-        if isinstance(what, bytes):
-            data = before + what + behind
-        elif kind == "cut":
-            data = before + behind[what:]
-        elif kind == "replace":
-            data = before + bytes([what]) + behind[1:]
-        else:
-            data = before + behind[:what] * 2 + behind[what:]
-    return data
+damages = damages_with(PIECES)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -50,7 +33,7 @@ def damage(data: bytes, changes: list[tuple[str, int, int | bytes]]) -> bytes:
     good=st.lists(st.sampled_from(GOOD), min_size=1, max_size=3), changes=damages, cuts=st.lists(st.integers(0, 600))
 )
 def test_damaged_requests_are_survived(
-    shared_recorder: Live, good: list[bytes], changes: list[tuple[str, int, int | bytes]], cuts: list[int]
+    shared_recorder: Live, good: list[bytes], changes: list[Change], cuts: list[int]
 ) -> None:
     data = damage(b"".join(good), changes)
     with shared_recorder.connect() as client:
