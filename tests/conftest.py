@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 import conversation
-from portico import home
+from portico import fork_and_exit, home
 from portico.testing import FakeCore
 
 DEADLINE_S = 10
@@ -31,7 +31,7 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeCore]]:
         made.append(FakeCore())
         return made[-1]
 
-    homes: Any = home._homes
+    homes: Any = fork_and_exit._homes
     homes.clear()
     monkeypatch.setattr(home, "make_core", make)
     monkeypatch.setattr(home, "_local", threading.local())

@@ -15,7 +15,7 @@ import pytest
 import uvloop
 
 import portico
-from portico import home as homes
+from portico import fork_and_exit
 from portico.home import Home, ThreadHome, current_home
 from portico.testing import FakeCore, number_of
 
@@ -72,7 +72,7 @@ def test_home_of_an_ended_thread_is_adopted(cores: list[FakeCore]) -> None:
 def test_home_without_servers_dies_with_its_thread(cores: list[FakeCore]) -> None:
     in_thread(current_home)
     gc.collect()
-    assert list(homes._homes) == [current_home()]
+    assert list(fork_and_exit._homes) == [current_home()]
 
 
 def test_thread_home_runs_callbacks_on_a_thread_of_its_own(cores: list[FakeCore]) -> None:
@@ -101,7 +101,7 @@ def test_failed_start_leaves_no_thread(cores: list[FakeCore], monkeypatch: pytes
     monkeypatch.setattr(FakeCore, "listen", lambda *_: (_ for _ in ()).throw(OSError(98, "Address already in use")))
     with pytest.raises(OSError, match="Address already in use"):
         start(callbacks="thread")
-    for home in list(homes._homes):
+    for home in list(fork_and_exit._homes):
         if isinstance(home, ThreadHome):
             home.thread.join(DEADLINE_S)
             assert not home.thread.is_alive()
@@ -578,7 +578,7 @@ def test_exit_waits_for_nobody_longer_than_a_second(cores: list[FakeCore]) -> No
     cores[1].request(number_of(stuck))
     assert entered.wait(DEADLINE_S)
     began = time.monotonic()
-    homes._at_exit()
+    fork_and_exit._at_exit()
     took = time.monotonic() - began
     release.set()
     assert 0.9 < took < 2
@@ -606,7 +606,7 @@ def test_daemon_threads_end_quietly_when_the_process_exits(cores: list[FakeCore]
     thread.start()
     while len(portico.list_servers()) < 1:
         time.sleep(0.001)
-    homes._at_exit()
+    fork_and_exit._at_exit()
     thread.join(DEADLINE_S)
     assert [type(error) for error in came_out[:1]] == [SystemExit]
     assert {type(error) for error in came_out[1:]} <= {SystemExit}

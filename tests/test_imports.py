@@ -112,7 +112,15 @@ ALLOWED = {
         "portico.websocket_dispatch",
         "portico._core",
     },
-    "portico.home": {"portico.dispatch", "portico.lateness", "portico.unfinished", "portico._core"} | PUMPS,
+    "portico.fork_and_exit": {"portico.lateness"},
+    "portico.home": {
+        "portico.dispatch",
+        "portico.fork_and_exit",
+        "portico.lateness",
+        "portico.unfinished",
+        "portico._core",
+    }
+    | PUMPS,
     "portico.address": set(),
     "portico.specs": {"portico._core"},
     "portico.served": {"portico.routes", "portico.specs", "portico.static_paths"},

@@ -6,20 +6,18 @@ routes, addresses or apps. Thread: home, except where a method says otherwise.
 
 from __future__ import annotations
 
-import atexit
 import concurrent.futures
 import contextlib
-import os
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, get_args
 
 from portico.dispatch import Dispatcher
-from portico.lateness import LateWatch
+from portico.fork_and_exit import EXIT_S, every_home, watch_process
+from portico.lateness import late_watch
 from portico.pumps import blocking, prompt
 from portico.pumps.descriptor import Descriptor
 from portico.pumps.event_loop import EventLoopPump, as_future, running_loop
@@ -34,7 +32,6 @@ T = TypeVar("T")
 Callbacks: TypeAlias = Literal["auto", "loop", "prompt", "service", "thread"]
 
 MAX_EVENTS = 256
-EXIT_S = 1.0
 
 
 def make_core() -> Core:
@@ -60,6 +57,8 @@ class Resident(Protocol):
 class Home:
     """One per thread. Owns everything that thread's callbacks need; lives as long as the thread or its servers."""
 
+    has_own_thread = False
+
     def __init__(self, thread: threading.Thread | None = None, core: Core | None = None) -> None:
         self.thread = thread or threading.current_thread()
         if sys.is_finalizing():
@@ -83,7 +82,7 @@ class Home:
         self._is_watched = False  # whether somebody notices that nobody services
         self.is_exiting = False  # the process is, and takes this home with it
         self._gates: set[threading.Event] = set()
-        _watch_process(self)
+        watch_process(self)
 
     def __repr__(self) -> str:
         return f"<Home of thread {self.thread.name!r}>"
@@ -368,7 +367,7 @@ class Home:
         self.residents[number] = resident
         if not self.dispatcher.was_late and not self._is_watched and self._choice != "thread":
             self._is_watched = True
-            _late_watch.watch(self.core, self.dispatcher.warn_late)
+            late_watch.watch(self.core, self.dispatcher.warn_late)
         if self._pump is not None and self._pump.loop is running_loop():
             self._pump.renew()
         if self._prompt is None and (self._choice == "prompt" or (self._choice == "auto" and _is_at_prompt())):
@@ -418,6 +417,9 @@ class Home:
             future.set_exception(error)
 
     # The end
+
+    def leave(self) -> None:
+        """Ask this home's own thread to end, if it has one. Any thread."""
 
     def close(self) -> None:
         """Cut every connection and give everything back. Idempotent."""
@@ -471,7 +473,7 @@ class Home:
     def _forget_lateness(self) -> None:
         if self._is_watched:
             self._is_watched = False
-            _late_watch.forget(self.core)
+            late_watch.forget(self.core)
 
     def _evict(self, in_child: bool) -> None:
         residents = list(self.residents.values())
@@ -483,6 +485,8 @@ class Home:
 class ThreadHome(Home):
     """`callbacks="thread"`: a Home on a daemon thread of its own, which ends with its last server."""
 
+    has_own_thread = True
+
     def __init__(self) -> None:
         super().__init__(threading.Thread(target=self._live, name="portico", daemon=True))
         self._choice = "thread"
@@ -490,7 +494,6 @@ class ThreadHome(Home):
         self.thread.start()
 
     def leave(self) -> None:
-        """Ask the thread to end. Any thread."""
         self._is_ending = True
         self.wake()
 
@@ -517,11 +520,6 @@ def _is_at_prompt() -> bool:
 # Finding homes
 
 _local = threading.local()
-_homes: weakref.WeakSet[Home] = weakref.WeakSet()
-_watch_lock = threading.Lock()
-_is_watching = False
-_late_watch = LateWatch()
-_forking: list[Home] = []
 _leaked: list[PrivateLoop] = []
 
 
@@ -564,65 +562,5 @@ def interrupt() -> None:
     """Make `serve()`, `run_server()` or `service()` return: this thread's if it is in one, otherwise every thread's."""
     home: Home | None = getattr(_local, "home", None)
     if home is None or not home.interrupt():
-        for other in _every_home():
+        for other in every_home():
             other.interrupt()
-
-
-# Watching the process
-
-
-def _watch_process(home: Home) -> None:
-    global _is_watching
-    with _watch_lock:
-        _homes.add(home)
-        if not _is_watching:
-            _is_watching = True
-            os.register_at_fork(before=_before_fork, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
-            atexit.register(_at_exit)
-
-
-def _every_home() -> list[Home]:
-    # Without the lock: a signal handler that interrupts may have come while this very thread holds it.
-    while True:
-        try:
-            return list(_homes)
-        except RuntimeError:  # another thread has made one meanwhile
-            continue
-
-
-def _before_fork() -> None:
-    _watch_lock.acquire()
-    _forking[:] = [home for home in _homes if home.is_alive]
-    for home in _forking:
-        home.core.before_fork()
-
-
-def _after_in_parent() -> None:
-    for home in _forking:
-        home.core.after_fork_in_parent()
-    _forking.clear()
-    _watch_lock.release()
-
-
-def _after_in_child() -> None:
-    _late_watch.die_in_child()
-    for home in _forking:
-        home.die_in_child()
-    _forking.clear()
-    _watch_lock.release()
-
-
-def _at_exit() -> None:
-    """Give every thread of ours the rest of one second, then cut what is left."""
-    deadline = time.monotonic() + EXIT_S
-    for home in _every_home():
-        home.is_exiting = True
-    threads = [home for home in _every_home() if isinstance(home, ThreadHome) and home.is_alive]
-    for home in threads:
-        home.leave()
-    for home in threads:
-        with contextlib.suppress(RuntimeError):  # a daemon thread is just about to start it
-            home.thread.join(max(0.0, deadline - time.monotonic()))
-    for other in _every_home():
-        other.is_exiting = True  # those that have come meanwhile, too
-        other.close()

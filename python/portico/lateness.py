@@ -105,3 +105,6 @@ class LateWatch:
         if self._mailboxes.pop(fileno, None) is not None and self._epoll is not None:
             with contextlib.suppress(OSError):  # its core is closed
                 self._epoll.unregister(fileno)
+
+
+late_watch = LateWatch()  # for all homes of the process
