@@ -285,6 +285,7 @@ class Server:
         """
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
             raise ValueError(f"timeout must be a number of seconds, at least 0; got {timeout!r}")
+        timeout = float(min(timeout, threading.TIMEOUT_MAX))  # who says infinity means as long as it takes
         home = self._home
         if home is None:
             self._end()
@@ -292,7 +293,7 @@ class Server:
         if self._state == "running":
             self._state = "stopping"
             _running.pop(self._number, None)
-            home.core.stop(self._number, float(timeout))
+            home.core.stop(self._number, timeout)
         if self._closed.is_set():
             return
         if not home.is_here:

@@ -10,6 +10,7 @@ import concurrent.futures
 import errno
 import gc
 import importlib
+import math
 import os
 import re
 import signal
@@ -411,6 +412,24 @@ def test_stop_with_a_timeout_lets_a_running_answer_finish(serve: Serve) -> None:
         assert (reply.status, len(reply.body)) == (200, 100_000)
         stopping.result(DEADLINE_S)
     assert live.server.state == "stopped"
+
+
+@pytest.mark.parametrize("timeout", [math.inf, 10**400], ids=["inf", "huge"])
+@pytest.mark.parametrize("home", ["thread", "service"])
+def test_stop_takes_as_long_as_it_takes(home: str, timeout: float) -> None:
+    server = portico.start_server("127.0.0.1", 0, lambda req: "x" * 5_000_000, True, callbacks=home)
+    with Client((str(server.host), int(server.port or 0)), receive_buffer_bytes=4096) as client:
+        client.send(request())
+        reader = threading.Thread(target=client.receive_reply)
+        reader.start()
+        if home == "service":
+            server.service()
+        else:
+            wait_until(lambda: server.stats()["requests"] == 1, "the request")
+        server.stop(timeout)
+        assert server.state == "stopped"
+        reader.join(DEADLINE_S)
+        assert not reader.is_alive()
 
 
 def test_stop_on_the_home_thread_runs_the_answer_that_is_due() -> None:
