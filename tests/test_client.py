@@ -301,6 +301,76 @@ def test_an_asyncio_client(agreeing: FakeCore) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("is_near", [False, True])
+def test_an_answer_that_comes_at_once_needs_no_turn_of_the_loop(agreeing: FakeCore, is_near: bool) -> None:
+    async def main() -> None:
+        async with portico.connect(URL) as ws:
+            agreeing.is_near = is_near
+            turns: list[int] = []
+            agreeing.message(ws.id, "abc")
+            asyncio.get_running_loop().call_soon(turns.append, 1)
+            assert await ws.receive() == "abc"
+            assert turns == ([] if is_near else [1])
+            assert agreeing.held_bytes[ws.id] == 3
+            agreeing.message(ws.id, b"de")
+            assert await ws.receive() == b"de"
+            assert agreeing.held_bytes[ws.id] == 2
+            for message in ("f", "g"):
+                agreeing.message(ws.id, message)
+            async for message in ws:
+                if message == "g":
+                    break
+            agreeing.closed(ws.id, 1001)
+            with pytest.raises(ConnectionClosed, match="1001"):
+                await ws.receive()
+        assert agreeing.held_bytes[ws.id] == 0
+
+    asyncio.run(main())
+
+
+def test_what_waits_in_the_mailbox_comes_before_an_answer(agreeing: FakeCore) -> None:
+    async def main() -> None:
+        async with portico.connect(URL) as ws, portico.connect(URL) as other:
+            agreeing.is_near = True
+            agreeing.message(other.id, "another")
+            agreeing.message(ws.id, "first")
+            agreeing.message(ws.id, "second")
+            assert [await ws.receive(), await ws.receive()] == ["first", "second"]
+            assert await other.receive() == "another"
+            for number in (ws.id, other.id):
+                agreeing.closed(number)
+
+    asyncio.run(main())
+
+
+def test_callbacks_are_given_an_answer_that_is_near_in_the_same_turn(agreeing: FakeCore) -> None:
+    async def main() -> None:
+        heard: list[object] = []
+        turns: list[int] = []
+        over = asyncio.Event()
+
+        def hear(ws: Client, message: object) -> None:
+            heard.append(message)
+            if message == "first":
+                asyncio.get_running_loop().call_soon(turns.append, len(heard))
+                agreeing.message(ws.id, "second")
+                agreeing.is_near = True
+            else:
+                agreeing.is_near = False
+                turns.append(len(heard))
+                ws.close()
+
+        client = portico.connect(URL, on_message=hear, on_close=lambda ws: over.set())
+        while not client.is_open:
+            await asyncio.sleep(0)
+        agreeing.message(client.id, "first")
+        await asyncio.wait_for(over.wait(), DEADLINE_S)
+        assert heard == ["first", "second"]
+        assert turns == [2, 1]
+
+    asyncio.run(main())
+
+
 def test_a_cancelled_connect_is_given_up(core: FakeCore) -> None:
     async def main() -> None:
         with pytest.raises(asyncio.TimeoutError):

@@ -44,7 +44,7 @@ const REPORT_AGAIN: Millis = 1_000;
 
 /// What the reactor lends a connection for one step.
 pub struct Turn<'a> {
-    /// More is about to come; see `Engine::look_and_sleep`.
+    /// More is about to come; see `pace`.
     pub is_brisk: &'a mut bool,
     pub now: Millis,
     pub date: &'a [u8; 29],

@@ -6,10 +6,13 @@
 //!
 //! Thread: any; see each method.
 
+mod answers;
+
 use crate::disk::{Answers, Disk, DiskPool};
 use crate::gate::Gate;
 use crate::mailbox::{Event, Mailbox, Taken};
 use crate::number::{ALARM, DISK, Number, NumberSet};
+use crate::pace::{BRISK, Pace};
 use crate::poller::{Interest, Poller, Ready, Signal, nest, wait_ready};
 use crate::reactor::Reactor;
 use crate::timers::Millis;
@@ -42,9 +45,6 @@ pub enum Doing {
 /// driving is this short, and then signals are looked for: once, not for ever, so that idle is idle.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
-/// How long the home thread looks again and again before it sleeps, where more is about to come, the next part of a long
-/// message or the answer to a client of ours: waking up takes tens of microseconds on a virtual machine.
-const BRISK: Duration = Duration::from_micros(150);
 /// How long callbacks of a batch run before the home thread sees to the sockets; sooner than the watchman would.
 const LONG: Duration = Duration::from_micros(500);
 
@@ -88,8 +88,7 @@ pub struct Engine {
     pub alarm: Signal,
     pub is_ending: AtomicBool,
     pub takeovers: AtomicU64,
-    /// More is about to come.
-    is_brisk: AtomicBool,
+    pace: Pace,
 }
 
 /// Callbacks of this many messages of one connection have returned.
@@ -185,7 +184,7 @@ impl Engine {
             alarm: Signal::new()?,
             is_ending: AtomicBool::new(false),
             takeovers: AtomicU64::new(0),
-            is_brisk: AtomicBool::new(false),
+            pace: Pace::default(),
         })
     }
 
@@ -272,13 +271,16 @@ impl Engine {
 
     fn take(&self, mut lease: Lease<'_>, max_events: usize) -> Taken {
         if std::mem::take(&mut lease.is_brisk) {
-            self.is_brisk.store(true, Ordering::Relaxed);
+            self.pace.expect_more();
         }
         let is_runnable = lease.is_runnable();
         let mut staged = std::mem::take(&mut lease.staged);
         let taken = self.mailbox.take(&mut staged, max_events, is_runnable);
         lease.staged = staged; // empty; it keeps its room
         lease.is_corking = !taken.events.is_empty();
+        if lease.is_corking {
+            self.something_came();
+        }
         taken
     }
 
@@ -320,13 +322,16 @@ impl Engine {
 
     /// Sleep until something is ready; where more is about to come, look for it a while before that.
     fn look_and_sleep(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> Result<(), Errno> {
-        if self.is_brisk.swap(false, Ordering::Relaxed) {
-            let until = Instant::now() + timeout.map_or(BRISK, |timeout| timeout.min(BRISK));
-            while ready.is_empty() && Instant::now() < until {
+        let begun = Instant::now();
+        if self.pace.expects_more() {
+            let most = timeout.map_or(BRISK, |timeout| timeout.min(BRISK));
+            while ready.is_empty() && begun.elapsed() < most {
                 wait_ready(&self.inner, ready, Some(Duration::ZERO))?;
             }
+            self.pace.looked(!ready.is_empty());
         }
-        if ready.is_empty() { wait_ready(&self.inner, ready, timeout) } else { Ok(()) }
+        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+        if ready.is_empty() { wait_ready(&self.inner, ready, left) } else { Ok(()) }
     }
 
     /// The home thread goes: with a batch, or back to its own business.

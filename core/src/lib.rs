@@ -29,6 +29,7 @@ mod mask_keys;
 mod number;
 mod outbox;
 mod outgoing;
+mod pace;
 mod poller;
 mod reactor;
 mod request_body;

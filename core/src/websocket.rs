@@ -397,6 +397,15 @@ impl Connection {
         });
     }
 
+    /// How many messages wait for their callbacks, how many are held, and how many bytes all of them have.
+    #[cfg(test)]
+    pub fn inbox(&mut self) -> (usize, usize, usize) {
+        self.websocket().map_or((0, 0, 0), |websocket| {
+            let Inbox { messages, held, bytes } = websocket.inbox;
+            (messages, held, bytes)
+        })
+    }
+
     /// Python is done with something: answer a close that waited for it, or read on.
     fn lighten(&mut self, turn: &mut Turn, take_off: impl FnOnce(&mut Inbox)) {
         let has_more = self.is_at_end || self.has_input();

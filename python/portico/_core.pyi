@@ -465,6 +465,20 @@ class Core:
     def release(self, number: int, size: int) -> None:
         """The work of one `hold` of that `size` has finished."""
 
+    def answer(self, number: int, handled: int | None) -> str | bytes | None:
+        """`release` what was held with the size `handled`; and the next message, held instead, if it comes at once.
+
+        None: it comes in a batch. For a client of ours without callbacks, whose reader runs in a loop. It is looked for
+        as long as `expects_answer` says, and for 150 µs at most.
+        """
+
+    def expects_answer(self) -> bool:
+        """Whether clients of ours have just sent something, and `take` with 150 µs will be quicker than the loop.
+
+        So it is when the loop slept until the last answer, which came within that time, and had nothing else to do. It
+        is False after half a millisecond, until the loop has had a turn.
+        """
+
     def stats(self) -> dict[str, int]:
         """Counters since the core was made: accepted, requests, messages, refused, turns, takeovers, panics, dropped,
         files, lost_records, handshakes, failed_handshakes.

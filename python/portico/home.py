@@ -260,6 +260,10 @@ class Home:
             self._arm(self._descriptor)
         return ran
 
+    def expects_answer(self) -> bool:
+        """Whether a client has just said something to which the answer is about to come."""
+        return self.core.expects_answer()
+
     def _arm(self, descriptor: Descriptor) -> None:
         """Say when the coroutines need the next turn. In a running loop they can't get one."""
         if not self._private.is_needed or running_loop() is not None:

@@ -114,14 +114,30 @@ class Pull:
 
     def proceed(self, reader: Reader) -> None:
         """`reader` has handled what it got, and wants more. Raises: RuntimeError while another one is in use."""
+        self._admit(reader)
+        if self._handled_size is not None:
+            self._finish()
+
+    def advance(self, reader: Reader) -> str | bytes | None:
+        """As `proceed`, and the next message; None if there is none yet. Raises: also StopAsyncIteration.
+
+        For a client's reader this includes an answer that comes at once, which the loop need not wake it for.
+        """
+        if self.is_ready or not self._is_awaited:
+            self.proceed(reader)
+            return self.take() if self.is_ready else None
+        self._admit(reader)
+        message = self._core.answer(self._number, self._handled_size)
+        self._handled_size = None if message is None else byte_size(message)
+        return message
+
+    def _admit(self, reader: Reader) -> None:
         # A loop that was left drops its reader at once, so one that is alive belongs to a loop that goes on.
         current = None if self._reader is None else self._reader()
         if current is not reader:
             if current is not None:
                 raise RuntimeError("another `async for` reads this WebSocket; each message goes to one reader only")
             self._reader = weakref.ref(reader)
-        if self._handled_size is not None:
-            self._finish()
 
     def _finish(self) -> None:
         size, self._handled_size = self._handled_size, None
@@ -173,7 +189,8 @@ class Reader:
 
     async def __anext__(self) -> str | bytes:
         pull = self._pull
-        pull.proceed(self)
-        while not pull.is_ready or (message := pull.take()) is None:
+        message = pull.advance(self)
+        while message is None:
             await pull.arrival()
+            message = pull.take()
         return message

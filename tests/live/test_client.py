@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -458,6 +458,111 @@ def test_callbacks_in_every_home(echo: Live, home: str) -> None:
     calls = [log.get(timeout=DEADLINE_S) for _ in range(3)]
     assert calls[:2] == [("open", thread, SendResult.SENT), "x"]
     assert calls[2][0] == 3000
+
+
+def run_on_asyncio(main: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(asyncio.wait_for(main, DEADLINE_S))
+
+
+def run_on_uvloop(main: Coroutine[Any, Any, None]) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    uvloop.run(asyncio.wait_for(main, DEADLINE_S))
+
+
+Run = Callable[[Coroutine[Any, Any, None]], None]
+LOOPS = pytest.mark.parametrize("run", [run_on_asyncio, run_on_uvloop])
+
+
+class Chatty:
+    """Answers every message with itself, and every tenth with more than was asked for."""
+
+    def on_ws_open(self, ws: portico.WebSocket) -> None:
+        def answer(binary: bool, message: str | bytes) -> None:
+            ws.send(message)
+            for number in range(3 if int(message) % 10 == 0 else 0):
+                ws.send(f"{message}.{number}")
+
+        ws.on_message(answer)
+
+
+@pytest.fixture
+def chatty() -> Iterator[str]:
+    server = portico.start_server("127.0.0.1", 0, Chatty(), quiet=True, callbacks="thread")
+    yield server.url
+    server.stop()
+    server.wait_closed()
+
+
+@LOOPS
+def test_messages_keep_their_order_however_they_are_found(chatty: str, run: Run) -> None:
+    """Some are looked for where they are wanted, others come in batches of the loop's turns."""
+
+    async def main() -> None:
+        expected = [text for n in range(2_000) for text in (f"{n}", *(f"{n}.{i}" for i in range(3) if n % 10 == 0))]
+        got: list[str | bytes] = []
+        async with portico.connect(chatty, limits=Limits(max_inbox_messages=2)) as ws:
+            ws.send("0")
+            async for message in ws:
+                got.append(message)
+                if len(got) == len(expected):
+                    break
+                if "." not in str(message):
+                    ws.send(str(int(message) + 1))
+        assert got == expected
+
+    run(main())
+
+
+@LOOPS
+@pytest.mark.parametrize("style", ["async for", "callbacks"])
+def test_a_client_that_is_always_answered_leaves_the_loop_its_turns(echo: Live, run: Run, style: str) -> None:
+    async def main() -> None:
+        over = asyncio.Event()
+
+        async def neighbour() -> None:
+            for _ in range(50):
+                await asyncio.sleep(0)
+            over.set()
+
+        def again(ws: portico.Client, message: str | bytes) -> None:
+            ws.close() if over.is_set() else ws.send(message)
+
+        task = None
+        if style == "callbacks":
+            closed = asyncio.Event()
+            portico.connect(
+                echo.server.url,
+                on_open=lambda ws: ws.send("x") and None,
+                on_message=again,
+                on_close=lambda ws: closed.set(),
+            )
+            task = asyncio.create_task(neighbour())
+            await closed.wait()
+        else:
+            async with portico.connect(echo.server.url) as ws:
+                ws.send("x")
+                async for message in ws:
+                    task = task or asyncio.create_task(neighbour())
+                    again(ws, message)
+        assert task is not None
+        await task
+
+    run(main())
+
+
+@LOOPS
+def test_a_reader_that_is_cancelled_between_answers_reads_on(echo: Live, run: Run) -> None:
+    async def main() -> None:
+        async with portico.connect(echo.server.url) as ws:
+            for number in range(300):
+                ws.send(f"{number}")
+                if number % 3 == 0:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(ws.receive(), 0)
+                        continue
+                assert await ws.receive() == f"{number}"
+
+    run(main())
 
 
 def test_the_websockets_server_agrees() -> None:

@@ -325,6 +325,7 @@ impl Reactor {
             if !std::mem::replace(&mut connection.is_dirty, true) {
                 self.dirty.push(number);
             }
+            self.is_brisk |= self.outbound == Some(connection.site);
             return Outcome::Sent;
         }
         self.tick();

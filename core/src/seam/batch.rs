@@ -177,10 +177,7 @@ fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResul
     let number = event.number;
     match event.kind {
         Kind::Message { is_text, data } => {
-            let message = match is_text {
-                true => PyString::from_bytes(py, &data)?.into_any(),
-                false => PyBytes::new(py, &data).into_any(),
-            };
+            let message = message(py, is_text, &data)?;
             if data.capacity() >= SPARE_FROM_BYTES {
                 *spare = data;
             }
@@ -201,6 +198,13 @@ fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResul
         }
         Kind::Failed(failure) => (FAILED, number, failure_parts(py, *failure)?).into_pyobject(py),
     }
+}
+
+pub fn message<'py>(py: Python<'py>, is_text: bool, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    Ok(match is_text {
+        true => PyString::from_bytes(py, data)?.into_any(),
+        false => PyBytes::new(py, data).into_any(),
+    })
 }
 
 fn failure_parts(py: Python<'_>, failure: Failure) -> PyResult<Bound<'_, PyTuple>> {

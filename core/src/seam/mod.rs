@@ -30,7 +30,7 @@ use arguments::{
     FilesSpec, RouteSpec, check_answer, check_status, cors_of, deadline_after, item, limits_of, mounts_of,
     open_listener, os_error, payload_of, routes_of, value_error,
 };
-use batch::{Batch, log_parts};
+use batch::{Batch, log_parts, message};
 use certificates::{ClientTls, TlsSpecParts, check_tls, read_certificate, server_tls, write_certificate};
 use codes::{BODILESS, FULL, SENT, SHUT};
 use outbound::{Outbound, outbound_of};
@@ -499,6 +499,26 @@ impl Core {
         self.command(number, (), move |reactor| {
             reactor.with(number, |connection, turn| connection.release(size, turn));
         });
+    }
+
+    fn expects_answer(&self) -> bool {
+        self.engine.expects_answer()
+    }
+
+    fn answer<'py>(
+        &self,
+        py: Python<'py>,
+        number: Number,
+        handled: Option<usize>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if let Some(size) = handled {
+            self.release(number, size);
+        }
+        if !self.engine.is_answer_near() {
+            return Ok(None);
+        }
+        let answer = py.detach(|| self.engine.look_for(number));
+        answer.map(|answer| message(py, answer.is_text, &answer.data)).transpose()
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 RETRY_S = 0.01
 BUDGET_S = 0.0005
 MANY = 4
+ANSWER_S = 0.00015  # BRISK in core/src/pace.rs, which also sees to it that this ends
 
 
 class Source(Protocol):
@@ -28,6 +29,9 @@ class Source(Protocol):
 
     def turn(self, timeout: float | None) -> int:
         """Run one batch of callbacks."""
+
+    def expects_answer(self) -> bool:
+        """Whether callbacks have asked somebody something, and the answer is about to come."""
 
 
 class EventLoopPump:
@@ -65,11 +69,14 @@ class EventLoopPump:
             self.loop.call_later(RETRY_S, self._watch)
             return
         try:
-            # Where many came, more have come meanwhile: looking again costs less than a turn of the loop. Not for long,
-            # others live in this loop too.
+            # Where many came, more have come meanwhile; and an answer may be about to come. Looking for them costs less
+            # than a turn of the loop. Not for long, others live in this loop too.
             deadline = monotonic() + BUDGET_S
-            while self._source.turn(0) >= MANY and monotonic() < deadline:
-                pass
+            ran = self._source.turn(0)
+            while ran >= MANY and monotonic() < deadline:
+                ran = self._source.turn(0)
+            while ran and self._source.expects_answer():
+                ran = self._source.turn(ANSWER_S)
         except Exception:
             self.close()  # the descriptor would stay readable, and the loop would call again and again
             raise

@@ -124,6 +124,7 @@ class FakeCore:
         self.coming: dict[int, deque[Any]] = {}  # by body: what `wait_body` will wait for
         self.held: dict[int, int] = {}  # connection → how many of its events are not finished
         self.held_bytes: dict[int, int] = {}
+        self.is_near = False  # whether clients' messages come at once, before a loop has its turn
         self.full: set[int] = set()  # connections whose outbox is full
         self.queued: set[int] = set()  # connections for which something is queued; `drained` ends that
         self.members: dict[tuple[int, str], set[int]] = {}  # (server, topic) → its subscribers
@@ -480,6 +481,18 @@ class FakeCore:
     def release(self, number: int, size: int) -> None:
         self.held[number] -= 1
         self.held_bytes[number] -= size
+
+    def answer(self, number: int, handled: int | None) -> str | bytes | None:
+        if handled is not None:
+            self.release(number, handled)
+        if not self.is_near or not self._events or self._events[0][:2] != (MESSAGE, number):
+            return None
+        message: str | bytes = self.next_event()[2]
+        self.hold(number, len(message if isinstance(message, bytes) else message.encode()))
+        return message
+
+    def expects_answer(self) -> bool:
+        return self.is_near
 
     def drain(self, number: int) -> bool:
         self.commands.append(("drain", number))
