@@ -1,4 +1,7 @@
-"""Imports point one way. A failure here names an arrow that points backwards."""
+"""Imports point one way. A failure here names an arrow that points backwards.
+
+Beside them: what no file may call, whatever it imports.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ VALUES = {
 PUMPS = {
     "portico.pumps",
     "portico.pumps.blocking",
+    "portico.pumps.ctrl_c",
     "portico.pumps.descriptor",
     "portico.pumps.event_loop",
     "portico.pumps.guests",
@@ -280,3 +284,40 @@ def test_no_name_hides_a_module(package: ModuleType) -> None:
 def test_rules_name_modules_that_exist() -> None:
     modules = {module_name(path) for path in ROOT.rglob("*.py")} | {"portico._core"}
     assert set(ALLOWED) | set().union(*ALLOWED.values()) | PUMPS | SERVER | CLIENT | API <= modules
+
+
+# Each of them replaces a handler of the process, a policy, or how system calls end; so does asyncio.run while it runs.
+HANDS_OFF = {
+    "signal.signal",
+    "signal.siginterrupt",
+    "signal.setitimer",
+    "faulthandler.register",
+    "asyncio.run",
+    "asyncio.Runner",
+    "asyncio.set_event_loop_policy",
+    "asyncio.set_event_loop",
+    "sigaction",
+    "PyOS_setsig",
+    "add_signal_handler",
+    "remove_signal_handler",
+}
+# Where Ctrl-C was pressed, and a callback waits in a system call; until that callback ends.
+EXCUSED = {("portico.pumps.ctrl_c", "signal.siginterrupt")}
+
+
+def calls(path: Path) -> set[str]:
+    """What `path` mentions with a dot, as `module.name` and as `name`; and what it takes out of modules."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Attribute):
+            found |= {node.attr, ast.unparse(node)}
+        elif isinstance(node, ast.ImportFrom):
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found.add(node.value)  # for ctypes
+    return found
+
+
+def test_no_signal_handler_is_touched() -> None:
+    touched = {(module_name(path), name) for path in ROOT.rglob("*.py") for name in calls(path) & HANDS_OFF}
+    assert touched == EXCUSED

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -102,17 +105,144 @@ def test_ctrl_c_at_the_prompt_clears_the_line(prompt: Prompt) -> None:
     assert prompt.run("6 * 7")[-1] == "42"
 
 
-@pytest.mark.parametrize("hang", ["time.sleep(100)", "[0 for _ in iter(int, 1)]"], ids=["sleep", "spin"])
+HANGS = {
+    "sleep": "time.sleep(100)",
+    "spin": "[0 for _ in iter(int, 1)]",
+    # What the system goes on with after a signal, because the prompt's loop wants it so:
+    "lock": "lock.acquire()",
+    "socket": "pair[0].recv(1)",
+    "process": "process.wait()",
+}
+
+
+@pytest.mark.parametrize("hang", list(HANGS.values()), ids=list(HANGS))
 def test_ctrl_c_interrupts_a_callback_that_hangs(prompt: Prompt, hang: str) -> None:
+    prompt.run("import subprocess as s; process = s.Popen('cat', stdin=s.PIPE, start_new_session=True)")
+    prompt.run("pair = socket.socketpair(); lock = threading.Lock(); lock.acquire()")
     prompt.run(f"paths['/hang'] = lambda: (tell(), {hang})")
+    prompt.type("6 *")
+    prompt.wait_until(lambda: prompt.typed() == "6 *", "the line")
+    for count in range(1, 3):
+        with ThreadPoolExecutor() as threads:
+            answer = threads.submit(prompt.ask, "/hang")
+            prompt.wait_for_tell()
+            prompt.type(" " + CTRL_C)
+            assert answer.result().status == 500
+        prompt.wait_for_line("Ctrl-C interrupted a callback", count)
+        assert prompt.ask().body == b"MainThread"
+    prompt.type("7" + ENTER)  # what was typed before Ctrl-C, and while the callback hung, is still there
+    prompt.wait_for_line("42")
+
+
+def test_callback_that_survives_ctrl_c_gets_the_next_one(open_prompt: OpenPrompt) -> None:
+    prompt = open_prompt(
+        """
+        def stubborn():
+            for _ in range(2):
+                try:
+                    tell()
+                    time.sleep(100)
+                except KeyboardInterrupt:
+                    pass
+            return "survived"
+        start({"call": lambda req: stubborn()})
+        """
+    )
     with ThreadPoolExecutor() as threads:
-        answer = threads.submit(prompt.ask, "/hang")
+        answer = threads.submit(prompt.ask)
+        for _ in range(2):
+            prompt.wait_for_tell()
+            prompt.type(CTRL_C)
+        assert answer.result().body == b"survived"
+    assert prompt.run("6 * 7")[-1] == "42"
+
+
+def test_ctrl_c_at_any_moment_hurts_neither_the_prompt_nor_the_callbacks(prompt: Prompt) -> None:
+    prompt.run("paths['/short'] = lambda: time.sleep(0.0005) or 'slept'")
+    address, is_over = prompt.address(), Event()
+
+    def keep_asking() -> set[int]:
+        found = set()
+        while not is_over.is_set():
+            found.add(prompt.ask("/short", address).status)
+        return found
+
+    with ThreadPoolExecutor() as threads:
+        asking = threads.submit(keep_asking)
+        for _ in range(100):
+            prompt.type(CTRL_C)
+            with suppress(TimeoutError):  # who doesn't look at what the prompt prints will stop it
+                prompt.wait_until(lambda: False, "what it prints", deadline_s=0.01)
+        is_over.set()
+        assert asking.result() <= {200, 500}
+    assert prompt.ask("/", address).body == b"MainThread"
+    prompt.type(ENTER)
+    assert prompt.run("6 * 7")[-1] == "42"
+
+
+def test_ctrl_c_while_callbacks_come_and_go_is_for_the_line(open_prompt: OpenPrompt) -> None:
+    prompt = open_prompt(
+        """
+        def press(req):
+            os.kill(os.getpid(), signal.SIGINT)  # as soon as a callback runs: nobody can know that
+            return "not interrupted"
+        start({"call": press})
+        """
+    )
+    prompt.type("unfinished")
+    prompt.wait_until(lambda: prompt.typed() == "unfinished", "the line")
+    assert prompt.ask().body == b"not interrupted"
+    prompt.wait_for_prompt()
+    assert prompt.run("6 * 7")[-1] == "42"
+
+
+def test_signals_reach_the_prompt_between_callbacks(prompt: Prompt) -> None:
+    prompt.ask()
+    prompt.type("unfinished")
+    prompt.wait_until(lambda: prompt.typed() == "unfinished", "the line")
+    os.kill(prompt.process.pid, signal.SIGINT)
+    prompt.wait_for_prompt()
+    assert prompt.ask().body == b"MainThread"
+
+
+def test_handlers_are_those_of_the_prompt_while_callbacks_run(open_prompt: OpenPrompt) -> None:
+    prompt = open_prompt(
+        """
+        def action(number):
+            found = ctypes.create_string_buffer(256)
+            ctypes.CDLL(None).sigaction(number, None, found)
+            return found.raw[:16], found.raw[136:140]  # the function and what it blocks; the flags
+        def look():
+            seen.append([(signal.getsignal(number), action(number)) for number in signal.valid_signals()])
+            tell()
+        seen = []
+        start({"call": lambda req: look()})
+        """
+    )
+    prompt.enter("threading.Timer(0.2, look).start()")
+    prompt.wait_for_tell()  # at the idle prompt
+    prompt.ask()
+    assert prompt.run("len(seen), seen[0] == seen[1], 'noop' in repr(seen[1])")[-1] == "(2, True, True)"
+
+
+def test_program_that_ignores_sigint_is_not_interrupted(open_prompt: OpenPrompt) -> None:
+    prompt = open_prompt("signal.signal(signal.SIGINT, signal.SIG_IGN); start()")
+    prompt.run("paths['/wait'] = lambda: (tell(), time.sleep(0.3), 'waited')[-1]")
+    prompt.type("unfinished")
+    prompt.wait_until(lambda: prompt.typed() == "unfinished", "the line")
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(prompt.ask, "/wait")
         prompt.wait_for_tell()
         prompt.type(CTRL_C)
-        assert answer.result().status == 500
-    prompt.wait_for_line("Ctrl-C interrupted a callback")
-    assert prompt.ask().body == b"MainThread"
-    assert prompt.run("6 * 7")[-1] == "42"
+        assert answer.result().body == b"waited"
+    prompt.wait_for_prompt()  # where Ctrl-C is a key
+
+
+def test_process_that_a_callback_starts_blocks_no_signals(prompt: Prompt) -> None:
+    prompt.run("paths['/masks'] = lambda: os.popen('grep -E \"Sig(Blk|Ign)\" /proc/self/status').read()")
+    in_callback = prompt.ask("/masks").body.decode().split()
+    assert in_callback[1] == "0" * 16
+    assert repr(in_callback) == prompt.run("paths['/masks']().split()")[-1]
 
 
 def test_sys_exit_in_a_callback_does_not_end_the_prompt(prompt: Prompt) -> None:

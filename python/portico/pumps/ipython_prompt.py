@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import signal
-import termios
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
-from portico.pumps.prompt import STDIN, Source
+from portico.pumps.ctrl_c import CtrlC
+from portico.pumps.prompt import Source
 
 logger = logging.getLogger("portico")
 
@@ -30,18 +30,20 @@ class IPythonPrompt:
         self._fileno = source.watched_fileno()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._interrupt = signal.getsignal(signal.SIGINT)
+        self._ctrl_c = CtrlC(self._press_ctrl_c)
         self._started = shell.pt_app.app.on_reset
         self._started += self._join
 
     def close(self) -> None:
         """Leave the loop, and don't join the next."""
         self._started -= self._join
+        self._ctrl_c.close()
         self._leave()
 
     def abandon(self) -> None:
         """As `close`, in a forked child, which must not touch a loop that it has in common with its parent."""
         self._loop = self._timer = None
+        self._ctrl_c.abandon()
         self.close()
 
     def _join(self, _: object) -> None:
@@ -74,14 +76,28 @@ class IPythonPrompt:
             self._timer = self._loop.call_later(RETRY_S, self._watch)
             return
         try:
-            with _outside_loop(self._loop), _interruptible(self._interrupt):
-                self._source.turn(0)
+            with _outside_loop(self._loop):
+                self._ctrl_c.run(partial(self._source.turn, 0))
         except KeyboardInterrupt:
             logger.warning("Ctrl-C interrupted a callback", exc_info=True)
         except SystemExit:
             logger.exception("a callback called sys.exit(), which can't end a prompt")
         except BaseException:
             logger.exception("the prompt could not run callbacks")
+
+    def _press_ctrl_c(self) -> None:
+        """Give the key to the prompt."""
+        if self._loop is not None:
+            self._loop.call_soon(_press_ctrl_c, self._shell.pt_app.app)
+
+
+def _press_ctrl_c(app: Any) -> None:
+    from prompt_toolkit.key_binding.key_processor import KeyPress
+    from prompt_toolkit.keys import Keys
+
+    if app.is_running:
+        app.key_processor.feed(KeyPress(Keys.ControlC))
+        app.key_processor.process_keys()
 
 
 @contextlib.contextmanager
@@ -92,21 +108,3 @@ def _outside_loop(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
         yield
     finally:
         asyncio._set_running_loop(loop)
-
-
-@contextlib.contextmanager
-def _interruptible(handler: Any) -> Iterator[None]:
-    """Ctrl-C is a key at this prompt, and signals only tell its loop. A callback that hangs needs what holds elsewhere:
-    Ctrl-C is a signal, and `handler` is called.
-    """
-    keys = termios.tcgetattr(STDIN)
-    signals = list(keys)
-    signals[3] |= termios.ISIG
-    prompts, wakeup = signal.signal(signal.SIGINT, handler), signal.set_wakeup_fd(-1)
-    termios.tcsetattr(STDIN, termios.TCSANOW, signals)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(STDIN, termios.TCSANOW, keys)
-        signal.set_wakeup_fd(wakeup)
-        signal.signal(signal.SIGINT, prompts)
