@@ -164,6 +164,8 @@ class Host:
 
 
 BASIC = {"PYTHON_BASIC_REPL": "1", "TERM": "linux"}
+IPYTHON = {"TERM": "linux", "PROMPT_TOOLKIT_NO_CPR": "1"}
+IPYTHON_OPTIONS = ("-m", "IPython", "--no-banner", "--no-confirm-exit", "-i")
 
 HOSTS = [
     Host("script, `service()`", "in_service"),
@@ -177,12 +179,32 @@ HOSTS = [
     Host("Qt (PySide6)", "in_qt", ("PySide6",), environment={"QT_QPA_PLATFORM": "offscreen"}),
     Host("readline prompt", "in_prompt", ("readline",), ("-q", "-i"), BASIC, is_prompt=True),
     Host("prompt of 3.13 and later", "in_prompt", (), ("-q", "-i"), {"TERM": "linux"}, is_prompt=True, python=(3, 13)),
+    Host("IPython", "in_prompt", ("IPython",), IPYTHON_OPTIONS, IPYTHON, is_prompt=True),
+    *(
+        Host(
+            f"readline prompt, Tk window opened {when}",
+            "in_prompt_tk",
+            ("readline", "tkinter"),
+            ("-q", "-i"),
+            {**BASIC, "WINDOW": when},
+            is_prompt=True,
+        )
+        for when in ("before", "after")
+    ),
     Host(
-        "IPython",
-        "in_prompt",
-        ("IPython",),
-        ("-m", "IPython", "--no-banner", "--no-confirm-exit", "-i"),
-        {"TERM": "linux", "PROMPT_TOOLKIT_NO_CPR": "1"},
+        "readline prompt, Qt window",
+        "in_prompt_qt",
+        ("readline", "PySide6"),
+        ("-q", "-i"),
+        {**BASIC, "QT_QPA_PLATFORM": "offscreen"},
+        is_prompt=True,
+    ),
+    Host(
+        "IPython, `%gui tk`",
+        "in_prompt_tk",
+        ("IPython", "tkinter"),
+        ("-m", "IPython", "--gui=tk", *IPYTHON_OPTIONS[2:]),
+        {**IPYTHON, "WINDOW": "after"},
         is_prompt=True,
     ),
 ]

@@ -108,9 +108,13 @@ class _Hook:
         poll = select.poll()
         poll.register(STDIN, select.POLLIN)
         poll.register(fileno, select.POLLIN)
+        has_guests, until = False, 0.0
         while self._source is source and not editor.has_news():
-            slice_s = GUESTS_SLICE_S if self._guests.run() else SLICE_S
-            ready = dict(poll.poll(slice_s * 1000))
+            # Not before every batch: Tk looks with the help of another thread, which may take longer than the batch.
+            if not has_guests or until <= time.monotonic():
+                has_guests = self._guests.run()
+                until = time.monotonic() + (GUESTS_SLICE_S if has_guests else SLICE_S)
+            ready = dict(poll.poll(max(0.0, until - time.monotonic()) * 1000))
             if fileno in ready:
                 self._turn(source, editor)
             if STDIN in ready:
