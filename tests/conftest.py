@@ -1,10 +1,13 @@
-"""A fake core for every test that asks for one, and a tidy process afterwards."""
+"""A fake core, or a virtual display, for every test that asks for one; and a tidy process afterwards."""
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from shutil import which
 from typing import Any, cast
 
 import pytest
@@ -42,6 +45,25 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[FakeCore]]:
         if isinstance(one, home.ThreadHome):
             one.thread.join(DEADLINE_S)
     homes.clear()
+
+
+@pytest.fixture(scope="session")
+def display() -> Iterator[dict[str, str]]:
+    """What tells a program where to open windows. Xvfb makes a display where there is none."""
+    if "DISPLAY" in os.environ:
+        yield {}
+        return
+    if which("Xvfb") is None:
+        pytest.skip("no display, and no Xvfb to make one (`make desktop` installs it)")
+    readable, writable = os.pipe()
+    command = ["Xvfb", "-displayfd", str(writable), "-nolisten", "tcp", "-screen", "0", "640x480x24"]
+    with subprocess.Popen(command, pass_fds=[writable], stderr=subprocess.DEVNULL) as server:
+        os.close(writable)
+        with open(readable) as pipe:
+            number = pipe.readline().strip()  # written once it accepts clients
+        assert number, "Xvfb does not start"
+        yield {"DISPLAY": f":{number}"}
+        server.terminate()
 
 
 @pytest.fixture

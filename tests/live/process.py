@@ -14,6 +14,7 @@ import sys
 import tempfile
 import textwrap
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -63,11 +64,19 @@ class Ending:
 class Program:
     """`PRELUDE` and `source`, running. Leaving the block ends it, and whatever it left behind."""
 
-    def __init__(self, source: str, *arguments: str, options: tuple[str, ...] = (), script: Path | None = None) -> None:
-        """`script`: a file to put it in, for what imports its main program again."""
+    def __init__(
+        self,
+        source: str,
+        *arguments: str,
+        options: tuple[str, ...] = (),
+        script: Path | None = None,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """`script`: a file to put it in, for what imports its main program again. `environment` is added to ours."""
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         text = PRELUDE + textwrap.dedent(source)
-        command = [sys.executable, *options]
+        command = [python, *options]
         if script is None:
             command += ["-c", text]
         else:
@@ -79,6 +88,7 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
         self._buffer = b""

@@ -86,7 +86,11 @@ class Prompt(Terminal):
 
     def wait_for_tell(self) -> None:
         """Until the program has called `tell()`."""
-        self._listener.accept()[0].close()
+        self.accept().close()
+
+    def accept(self) -> socket.socket:
+        """The program's next connection to its `listener`."""
+        return self._listener.accept()[0]
 
 
 def other_pythons() -> list[Path]:

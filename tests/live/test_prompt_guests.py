@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,19 +26,6 @@ def close_window():
 """
 
 
-@pytest.fixture(scope="module")
-def display() -> Iterator[str]:
-    if shutil.which("Xvfb") is None:
-        pytest.skip("no Xvfb: apt install xvfb")
-    reader, writer = os.pipe()
-    server = subprocess.Popen(["Xvfb", "-displayfd", str(writer)], pass_fds=[writer], stderr=subprocess.DEVNULL)
-    os.close(writer)
-    with open(reader) as lines:
-        yield ":" + lines.readline().strip()
-    server.terminate()
-    server.wait(10)
-
-
 def run_slowly(prompt: Prompt, line: str) -> list[str]:
     """Where Tk's own hook waits: it returns for keys that the prompt of 3.13 and later has yet to read, not for others.
 
@@ -51,8 +34,8 @@ def run_slowly(prompt: Prompt, line: str) -> list[str]:
     return prompt.run(line, is_pasted=False)
 
 
-def test_window_that_was_there_before_goes_on(tmp_path: Path, display: str) -> None:
-    with Prompt(tmp_path, TK + "open_window()", environment={"DISPLAY": display}) as prompt:
+def test_window_that_was_there_before_goes_on(tmp_path: Path, display: dict[str, str]) -> None:
+    with Prompt(tmp_path, TK + "open_window()", environment=display) as prompt:
         prompt.wait_for_tell()
         run_slowly(prompt, "before = hook()")
         run_slowly(prompt, "start()")
@@ -66,8 +49,8 @@ def test_window_that_was_there_before_goes_on(tmp_path: Path, display: str) -> N
         prompt.wait_for_tell()
 
 
-def test_window_that_opens_under_our_hook_goes_on_without_it(tmp_path: Path, display: str) -> None:
-    with Prompt(tmp_path, TK + "start()", environment={"DISPLAY": display}) as prompt:
+def test_window_that_opens_under_our_hook_goes_on_without_it(tmp_path: Path, display: dict[str, str]) -> None:
+    with Prompt(tmp_path, TK + "start()", environment=display) as prompt:
         prompt.run("open_window()")
         prompt.wait_for_tell()
         assert prompt.ask().body == b"MainThread"
@@ -80,8 +63,8 @@ def test_window_that_opens_under_our_hook_goes_on_without_it(tmp_path: Path, dis
         assert prompt.run("hook()") == ["0"]
 
 
-def test_exit_with_a_window_is_quiet(tmp_path: Path, display: str) -> None:
-    with Prompt(tmp_path, TK + "start(); open_window()", environment={"DISPLAY": display}) as prompt:
+def test_exit_with_a_window_is_quiet(tmp_path: Path, display: dict[str, str]) -> None:
+    with Prompt(tmp_path, TK + "start(); open_window()", environment=display) as prompt:
         prompt.wait_for_tell()
         prompt.enter("exit()")
         assert prompt.end() == 0
@@ -101,9 +84,9 @@ def show():
 """
 
 
-def test_figures_of_matplotlib_are_drawn_beside_callbacks_and_after_them(tmp_path: Path, display: str) -> None:
+def test_figures_are_drawn_beside_callbacks_and_after_them(tmp_path: Path, display: dict[str, str]) -> None:
     pytest.importorskip("matplotlib", reason="no matplotlib: make desktop installs it")
-    with Prompt(tmp_path, MATPLOTLIB + "start()", environment={"DISPLAY": display}) as prompt:
+    with Prompt(tmp_path, MATPLOTLIB + "start()", environment=display) as prompt:
         prompt.run("show()")
         prompt.wait_for_tell()
         for _ in range(2):
