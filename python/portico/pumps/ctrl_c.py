@@ -6,6 +6,7 @@ of the loop's. A thread that sleeps there raises KeyboardInterrupt in the main o
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
@@ -112,7 +113,8 @@ class CtrlC:
             self._others.clear()
             self._is_pressed = False
         if others and self._wakeup >= 0:
-            os.write(self._wakeup, others)
+            with contextlib.suppress(BlockingIOError):  # the loop has enough to read
+                os.write(self._wakeup, others)
         if is_pressed and time.monotonic() - self._began < HANGS_AFTER_S:
             self._press()
         if self._is_over:
