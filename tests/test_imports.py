@@ -24,6 +24,7 @@ VALUES = {
     "portico.forms",
     "portico.proxies",
     "portico.tls",
+    "portico.origin",
     "portico.routes",
     "portico.cors",
     "portico.request",
@@ -57,9 +58,10 @@ API = {
 }
 ALLOWED = {
     "portico.headers": set(),
-    "portico.routes": set(),
+    "portico.routes": {"portico.origin"},
     "portico.parameters": set(),
-    "portico.cors": {"portico.routes"},
+    "portico.origin": set(),
+    "portico.cors": {"portico.origin", "portico.routes"},
     "portico.proxies": set(),
     "portico.access_log": {"portico.headers"},
     "portico.tls": {"portico._core"},
@@ -136,6 +138,7 @@ ALLOWED = {
         "portico.home",
         "portico.live_static_paths",
         "portico.notebook",
+        "portico.origin",
         "portico.proxies",
         "portico.pumps.event_loop",
         "portico.routes",

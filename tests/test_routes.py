@@ -41,11 +41,18 @@ def test_none_switches_a_timeout_off_but_not_a_size() -> None:
         ("head_timeout_s", float("inf")),
         ("head_timeout_s", "10"),
         ("max_body_bytes", -1),
+        ("max_body_in_memory_bytes", 2**63),
     ],
 )
 def test_nonsense_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=name):
         Limits(**{name: value})
+
+
+@pytest.mark.parametrize("path", ["/search?q", "/page#part", "/#"])
+def test_a_path_is_no_more_than_that(path: str) -> None:
+    with pytest.raises(ValueError, match=r"what stands before '\?' and '#' in a URL; got"):
+        Route(path=path, on_request=print)
 
 
 def test_no_uploads_is_a_limit() -> None:

@@ -217,7 +217,42 @@ def test_origins_are_checked_everywhere(core: FakeCore, option: Any, expected: A
         assert config(core, server)["allowed_origins"] == expected
 
 
+@pytest.mark.parametrize(
+    "origin",
+    ["app.example", "localhost:3000", "https://app.example/page", "null", "", "http://*.example", "http://ü.example"],
+)
+def test_an_origin_that_no_browser_sends_is_refused(origin: str) -> None:
+    with pytest.raises(ValueError, match="origin"):
+        make(allowed_origins=["http://a", origin])
+    with pytest.raises(ValueError, match="origin"):
+        Route(on_message=print, allowed_origins=[origin])
+
+
+def test_origins_are_compared_as_browsers_write_them(core: FakeCore) -> None:
+    given = ["HTTPS://App.example:443/", "http://a:8000", "vscode-webview://1a-b", "file://"]
+    server = make(allowed_origins=given).start()
+    assert config(core, server)["allowed_origins"] == [
+        "https://app.example",
+        "http://a:8000",
+        "vscode-webview://1a-b",
+        "file://",
+    ]
+
+
+@pytest.mark.parametrize("host", ["http://a", "*.example", "a/b", "", "a:b", "::1", "ü.example", "a b"])
+def test_a_host_that_no_browser_sends_is_refused(host: str) -> None:
+    with pytest.raises(ValueError, match=r"allowed_hosts: .* is no host; expected 'lab\.example'"):
+        make(allowed_hosts=["a", host])
+
+
 def test_options_of_another_type_are_refused() -> None:
+    for option in (3, [1], b"a"):
+        with pytest.raises(TypeError, match=r"allowed_origins must be a list of str, or '\*' for all; got"):
+            make(allowed_origins=option)
+    with pytest.raises(ValueError, match="replace must be True or False; got 1"):
+        make(replace=1)
+    with pytest.raises(TypeError, match="inline must be a mapping of paths to answers, not list"):
+        portico.start_server("127.0.0.1", 0, {"call": print}, inline=["/x"])  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="allowed_hosts"):
         make(allowed_hosts=[1])
     with pytest.raises(TypeError, match=r"portico\.Limits"):

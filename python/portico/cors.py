@@ -5,17 +5,14 @@ Values only; pre-flights are answered, and fields added, by the native half. Thr
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Final, TypeAlias
 
+from portico.origin import read_origin
 from portico.routes import TOKEN, check_flag
 
 _ANY: Final = ("*",)
-_DEFAULT_PORTS: Final = {"http": "80", "https": "443"}
-# RFC 6454 §6.2, as browsers write it: an IP literal in brackets or a name, perhaps a port, and nothing behind it.
-_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::([0-9]{1,5}))?/?")
 # What browsers keep at most is less (Chromium 2 hours, Firefox a day); this is what they can read.
 _MAX_AGE_S: Final = 2**31 - 1
 
@@ -47,7 +44,7 @@ class Cors:
         check_flag("credentials", self.credentials)
         origins = _read_names("origins", self.origins)
         if origins != _ANY:
-            origins = tuple(dict.fromkeys(map(_read_origin, origins)))
+            origins = tuple(dict.fromkeys(map(read_origin, origins)))
         object.__setattr__(self, "origins", origins)
         for option in ("methods", "headers", "expose"):
             object.__setattr__(self, option, _read_tokens(option, getattr(self, option)))
@@ -93,23 +90,6 @@ def _read_tokens(option: str, names: object) -> tuple[str, ...]:
         if not TOKEN.fullmatch(name):
             raise ValueError(f"{option}: a name is made of letters, digits and !#$%&'*+-.^_`|~ only; got {name!r}")
     return read
-
-
-def _read_origin(origin: str) -> str:
-    """As browsers write it, which is what is compared."""
-    if origin == "null":
-        raise ValueError(
-            "the origin 'null' is that of every sandboxed frame and local file, so it can't be allowed alone"
-        )
-    match = _ORIGIN.fullmatch(origin.lower())
-    if match is None:
-        told = f"{origin!r} is no origin; expected 'https://app.example' or 'http://localhost:3000': scheme, host, port"
-        raise ValueError(told if origin.isascii() else f"{told} (in ASCII: 'xn--…')")
-    scheme, host, port = match.groups()
-    if port is not None and not 0 < int(port) <= 65535:
-        raise ValueError(f"the port of {origin!r} must be between 1 and 65535")
-    has_port = port is not None and port != _DEFAULT_PORTS.get(scheme)
-    return f"{scheme}://{host}:{int(port)}" if has_port else f"{scheme}://{host}"
 
 
 def _check_max_age(max_age_s: object) -> None:

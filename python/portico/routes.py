@@ -12,6 +12,8 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, get_args
 
+from portico.origin import read_origins
+
 if TYPE_CHECKING:
     from portico.request import Request
     from portico.static_paths import StaticPath
@@ -146,7 +148,7 @@ class Gzip:
 
     def __post_init__(self) -> None:
         _check_count("level", self.level, 1, 9)
-        _check_count("min_bytes", self.min_bytes, 0, MAX_BYTES)
+        _check_count("min_bytes", self.min_bytes, 0)
         if isinstance(self.types, str) or not isinstance(self.types, Sequence):
             raise TypeError(f"types must be a list of media types; got {self.types!r}")
         for name in self.types:
@@ -164,9 +166,10 @@ def _check_timeout(name: str, value: object) -> None:
         raise ValueError(f"{name} must be a positive number of seconds, or None for no time-out; got {value!r}")
 
 
-def _check_count(name: str, value: object, least: int, most: int | None = None) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
-        wanted = f"at least {least}" if most is None else f"from {least} to {most}"
+def _check_count(name: str, value: object, least: int, most: int = MAX_BYTES) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        is_beyond = isinstance(value, int) and value > most
+        wanted = f"at least {least}" if most == MAX_BYTES and not is_beyond else f"from {least} to {most}"
         raise ValueError(f"{name} must be a whole number, {wanted}; got {value!r}")
 
 
@@ -217,6 +220,8 @@ class Route:
     def __post_init__(self) -> None:
         if not self.path.startswith("/"):
             raise ValueError(f"a route's path begins with '/'; got {self.path!r}")
+        if "?" in self.path or "#" in self.path:
+            raise ValueError(f"a route's path is what stands before '?' and '#' in a URL; got {self.path!r}")
         check_flag("prefix", self.prefix)
         answers = self.on_head or self.on_request or self.wants_websocket
         if bool(answers) + (self.inline is not None) + (self.files is not None) != 1:
@@ -240,7 +245,9 @@ class Route:
             raise ValueError(f"slow_client must be one of {names}; got {self.slow_client!r}")
         if self.frames not in (None, *get_args(Frames)):
             raise ValueError(f"frames must be 'text', 'binary' or None; got {self.frames!r}")
-        object.__setattr__(self, "allowed_origins", _read_origins(self.allowed_origins))
+        if self.allowed_origins is not None:
+            listed = read_origins("allowed_origins", self.allowed_origins)
+            object.__setattr__(self, "allowed_origins", ("*",) if listed is None else tuple(listed))
         if self.changes_websockets and not self.wants_websocket:
             # Somebody who says deflate=True here may well expect compressed answers, and would never learn.
             raise ValueError(
@@ -334,15 +341,6 @@ def pop_route_options(options: dict[str, Any]) -> dict[str, Any]:
     taken["deflate"] = read_deflate(taken.get("deflate", False))
     taken["gzip"] = read_gzip(taken.get("gzip", False))
     return taken
-
-
-def _read_origins(origins: object) -> tuple[str, ...] | None:
-    if origins is None:
-        return None
-    listed = (origins,) if isinstance(origins, str) else tuple(origins) if isinstance(origins, Sequence) else (None,)
-    if not all(isinstance(origin, str) for origin in listed):
-        raise TypeError(f"allowed_origins must be a list of str, '*' for all, or None; got {origins!r}")
-    return listed
 
 
 def _name(who: object) -> str:

@@ -22,9 +22,10 @@ from portico.address import check_address, is_loopback, url_of
 from portico.cors import CorsLike, read_cors
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.live_static_paths import StaticPaths
+from portico.origin import read_hosts, read_origins
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
 from portico.pumps.event_loop import running_loop
-from portico.routes import Limits, Route
+from portico.routes import Limits, Route, check_flag
 from portico.served import Served
 from portico.site import Site
 from portico.specs import cors_spec
@@ -85,14 +86,15 @@ class Server:
         options = StaticPathOptions() if static_path_options is None else read_options(static_path_options)
         self._served = Served(routes, mounts, options)
         self._address = check_address(address)
+        check_flag("replace", replace)
         if replace and not isinstance(self._address, str) and self._address[1] == 0:
             raise ValueError("replace=True needs a port to find the server to replace; port 0 is a new one each time")
         self._tls = None if tls is None else check_server_tls(tls)
         self._quiet = quiet
         self._limits = limits or Limits()
         self._callbacks: Callbacks = callbacks
-        self._allowed_origins = _names("allowed_origins", allowed_origins, ())
-        self._allowed_hosts = _names("allowed_hosts", allowed_hosts, ())
+        self._allowed_origins = [] if allowed_origins is None else read_origins("allowed_origins", allowed_origins)
+        self._allowed_hosts = [] if allowed_hosts is None else read_hosts("allowed_hosts", allowed_hosts)
         if allowed_hosts is None and not is_loopback(self._address):
             # Behind a public address the Host is whatever the DNS or the proxy says; rebinding attacks aim at loopback.
             self._allowed_hosts = None
@@ -564,15 +566,6 @@ def check_server_tls(config: TlsConfig) -> TlsConfig:
         raise TypeError(f"tls must be what tls_config(…) returns, not {type(config).__name__}")
     config.server_spec()
     return config
-
-
-def _names(option: str, names: Names, default: Sequence[str]) -> list[str] | None:
-    if names is None:
-        return list(default)
-    listed = [names] if isinstance(names, str) else list(names)
-    if not all(isinstance(name, str) for name in listed):
-        raise TypeError(f"{option} must be a list of str, or '*' for all; got {names!r}")
-    return None if "*" in listed else listed
 
 
 def _check_handlers(handlers: Iterable[object]) -> None:

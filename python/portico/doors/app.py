@@ -282,6 +282,8 @@ def build_server(
     """
     for_route = pop_route_options(options)
     gzip = for_route["gzip"]
+    if inline is not None and not isinstance(inline, Mapping):
+        raise TypeError(f"inline must be a mapping of paths to answers, not {type(inline).__name__} ({inline!r})")
     members = _read_app(app)
     call, on_headers, on_ws_open = (members.get(name) for name in _CALLABLES)
     if call is None and on_ws_open is None:
