@@ -12,6 +12,7 @@ use crate::settings::{Limits, Settings, SlowClient, WebSocketOptions};
 use crate::timers::Millis;
 use crate::topics::Topic;
 use crate::websocket_send::{Compression, Outcome};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use wire::error::{HttpRefusal, WsRefusal};
 use wire::http_head::RequestHead;
@@ -35,7 +36,8 @@ pub struct WebSocket {
     pub(crate) frames: Option<Opcode>,
     /// A client's.
     pub(crate) masks: Option<Box<MaskKeys>>,
-    topics: Vec<Topic>,
+    /// Sorted: a client may be let subscribe to very many, and leave them one by one.
+    topics: BTreeSet<Topic>,
     /// Something is to be done as soon as the outbox is empty.
     pub(crate) on_empty: OnEmpty,
     has_closed: bool,
@@ -139,7 +141,7 @@ impl WebSocket {
                 .map(|(params, deflate)| Box::new(Compression::new(params, &deflate, options.slow_client, role))),
             masks,
             frames: options.frames,
-            topics: Vec::new(),
+            topics: BTreeSet::new(),
             on_empty: OnEmpty::default(),
             has_closed: false,
         }
@@ -466,7 +468,7 @@ impl Connection {
         if let Some(topic) = turn.site.topics.subscribe(self.number, name)
             && let Some(websocket) = self.websocket()
         {
-            websocket.topics.push(topic);
+            websocket.topics.insert(topic);
         }
         true
     }
@@ -474,7 +476,7 @@ impl Connection {
     /// False: it was no member.
     pub fn unsubscribe(&mut self, name: &str, turn: &mut Turn) -> bool {
         if let Some(websocket) = self.websocket() {
-            websocket.topics.retain(|topic| &**topic != name);
+            websocket.topics.remove(name);
         }
         turn.site.topics.unsubscribe(self.number, name)
     }
