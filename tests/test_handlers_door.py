@@ -121,13 +121,17 @@ def test_handlers_say_path_method_and_reach(core: FakeCore) -> None:
         handler("/a", nothing, "POST"),
         handler("/b", nothing, ["PUT", "PATCH"], True),
         handler("/c", nothing, method="*", prefix=True),
+        handler("/d", nothing, stream_body=True),
     )
     assert specs(core, server) == [
         ("/a", False, ("GET",), 2, None),
         ("/a", False, ("POST",), 2, None),
         ("/b", True, ("PUT", "PATCH"), 2, None),
         ("/c", True, (), 2, None),
+        ("/d", False, ("GET",), 2 | 8, None),
     ]
+    with pytest.raises(ValueError, match="stream_body must be True or False; got 1"):
+        handler("/", nothing, stream_body=1)  # type: ignore[arg-type]
 
 
 def later(value: Any) -> Future[Any]:

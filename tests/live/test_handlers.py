@@ -110,6 +110,26 @@ def test_curl_finds_its_way(serve: Serve, tmp_path: Path) -> None:
         assert told == ("body" if status > 303 else "GET")
 
 
+def test_a_handler_may_read_the_body_while_it_comes(serve: Serve) -> None:
+    heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+
+    def call(req: portico.Request) -> str:
+        for piece in req.stream:
+            heard.put(piece)
+        return "heard"
+
+    live = serve(
+        handler("/piece", call, "POST", stream_body=True),
+        handler("/whole", lambda req: req.body, "POST"),
+    )
+    with live.connect() as client:
+        client.send(request("POST", "/piece", "Content-Length: 6", body=b"one"))
+        assert heard.get(timeout=DEADLINE_S) == b"one"
+        client.send(b"two" + request("POST", "/whole", "Content-Length: 3", body=b"all"))
+        assert heard.get(timeout=DEADLINE_S) == b"two"
+        assert [client.receive_reply().body for _ in range(2)] == [b"heard", b"all"]
+
+
 def test_native_answers_come_while_python_is_held(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "f").write_text("file")
     held, let_go = threading.Event(), threading.Event()

@@ -62,6 +62,7 @@ def handler(
     prefix: bool = False,
     *,
     gzip: bool | Gzip = False,
+    stream_body: bool = False,
 ) -> Route:
     """Answer requests for `path` with what `callback(req)` returns; see `Response` for what that can be.
 
@@ -70,6 +71,7 @@ def handler(
     method: one, several, or `"*"` for any. GET answers HEAD, too, without the body.
     prefix: also answer for everything below `path`.
     gzip: compress answers where the client takes it, as in `start_server`.
+    stream_body: call it when the head is there; it reads the body from `req.stream` while it comes.
     """
     _check_callable("callback", callback)
     return Route(
@@ -79,6 +81,7 @@ def handler(
         on_request=callback,
         text_type=_TEXT,
         gzip=read_gzip(gzip),
+        stream_body=stream_body,
     )
 
 
