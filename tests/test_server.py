@@ -245,6 +245,29 @@ def test_a_host_that_no_browser_sends_is_refused(host: str) -> None:
         make(allowed_hosts=["a", host])
 
 
+URL = "http://127.0.0.1:0"
+
+
+@pytest.mark.parametrize(
+    ("make", "who"),
+    [
+        (lambda **options: portico.http_server(URL, **options), "http_server"),
+        (lambda **options: portico.create_server(0, **options), "create_server"),
+        (lambda **options: portico.create_context(0, **options), "create_server"),
+        (lambda **options: portico.api(port=0, **options), "api"),
+        (lambda **options: portico.run_server("127.0.0.1", 0, print, **options), "run_server"),
+    ],
+)
+def test_an_option_that_is_none_is_told_from_those_that_are(core: FakeCore, make: Any, who: str) -> None:
+    with pytest.raises(TypeError, match=rf"^{who}\(\) takes no 'nonsense'; its options are access_log, .*\btls\b"):
+        make(nonsense=1, quiet=True)
+
+
+def test_options_of_handlers_are_not_the_servers() -> None:
+    with pytest.raises(TypeError, match=r"takes no 'gzip'; its options are .* \(gzip: said to its handlers\)$"):
+        portico.http_server(URL, gzip=True)
+
+
 def test_options_of_another_type_are_refused() -> None:
     for option in (3, [1], b"a"):
         with pytest.raises(TypeError, match=r"allowed_origins must be a list of str, or '\*' for all; got"):

@@ -25,7 +25,7 @@ from portico.live_static_paths import StaticPaths
 from portico.origin import read_hosts, read_origins
 from portico.proxies import ProxiedAddress, Proxies, read_proxies
 from portico.pumps.event_loop import running_loop
-from portico.routes import Limits, Route, check_flag
+from portico.routes import ROUTE_OPTIONS, Limits, Route, check_flag
 from portico.served import Served
 from portico.site import Site
 from portico.specs import cors_spec
@@ -550,6 +550,17 @@ class _Done(Awaitable[None]):
 def _resolve(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
+
+
+def check_options(who: str, given: Iterable[str], more: Iterable[str] = ()) -> None:
+    """Whether `given` are options of a server, or among `more`, for a door that users call `who`. Raises: TypeError."""
+    known = {*(Server.__init__.__kwdefaults__ or ()), *more} - {"on_end"}
+    unknown = sorted({*given} - known)
+    if not unknown:
+        return
+    told = f"{who} takes no {', '.join(map(repr, unknown))}; its options are {', '.join(sorted(known))}"
+    of_handlers = [name for name in unknown if name in ROUTE_OPTIONS]
+    raise TypeError(f"{told} ({', '.join(of_handlers)}: said to its handlers)" if of_handlers else told)
 
 
 def list_servers() -> list[Server]:

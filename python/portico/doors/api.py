@@ -24,8 +24,8 @@ from portico.path_table import Entry, refusal
 from portico.request import Request
 from portico.request_chains import RequestChains
 from portico.response import Response, read_whole
-from portico.routes import Route, check_clashes, pop_route_options
-from portico.server import Server
+from portico.routes import ROUTE_OPTIONS, Route, check_clashes, pop_route_options
+from portico.server import Server, check_options
 from portico.static_paths import exclude_static_path, static_path
 from portico.websocket_connection import SendResult, WebSocket
 
@@ -59,6 +59,7 @@ class Api:
     """Handlers of messages, requests and events, that may run as a server, stop, and run again."""
 
     def __init__(self, host: str, port: int, **options: Any) -> None:
+        check_options("api()", options, ROUTE_OPTIONS)
         self._of_websockets = pop_route_options(options)
         names = {"gzip", "stream_body"} & self._of_websockets.keys()
         self._of_requests = {name: self._of_websockets.pop(name) for name in names}

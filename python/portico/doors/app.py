@@ -17,8 +17,8 @@ from portico.home import Callbacks, current_home, require_idle
 from portico.proxies import Proxies
 from portico.request import Request
 from portico.response import Response, read_whole
-from portico.routes import Deflate, Gzip, Inline, Limits, Route, SlowClient, pop_route_options
-from portico.server import Names, Server, list_servers
+from portico.routes import ROUTE_OPTIONS, Deflate, Gzip, Inline, Limits, Route, SlowClient, pop_route_options
+from portico.server import Names, Server, check_options, list_servers
 from portico.static_paths import StaticPath, static_path
 from portico.tls import TlsConfig
 
@@ -173,6 +173,7 @@ def run_server(host: str, port: int, app: object, quiet: bool = False, **options
 
     Raises: what `start_server` raises; RuntimeError in a running loop or a callback.
     """
+    check_options("run_server()", options, {"inline", *ROUTE_OPTIONS})
     build_server(app, (host, port), quiet=quiet, **options).serve()
 
 

@@ -20,8 +20,8 @@ from portico.client import Client, connect
 from portico.home import can_wait, current_home, require_idle
 from portico.request_header import RequestHeader
 from portico.response import Response, check_fields, check_status, read_fields
-from portico.routes import Route, pop_route_options
-from portico.server import Server
+from portico.routes import ROUTE_OPTIONS, Route, pop_route_options
+from portico.server import Server, check_options
 from portico.websocket_connection import SendResult, WebSocket, as_binary, as_text
 from portico.ws_url import with_port
 
@@ -246,6 +246,7 @@ def create_server(
 
     Raises: OSError that names the address and the reason; TypeError, ValueError.
     """
+    check_options("create_server()", options, ROUTE_OPTIONS)
     context = Context(webpage, is_binary)
     route = Route(
         prefix=True,

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from portico.response import PushAnswer, Response, read_whole
 from portico.routes import ANY_METHOD, Deflate, Gzip, Route, SlowClient, read_deflate, read_gzip
-from portico.server import Names, Server
+from portico.server import Names, Server, check_options
 from portico.static_paths import static_path
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def http_server(
     for route in routes:
         if not isinstance(route, Route):
             raise TypeError(f"a handler is made by handler(…), handler_ws(…), …; got {route!r}")
+    check_options("http_server()", options)
     return Server(routes, address, tls=tls, **options)
 
 
