@@ -73,6 +73,16 @@ def answering(kind: str, *pieces: Any, **response: Any) -> tuple[Source, Callabl
     return source, call_later if kind.endswith("coroutine") else lambda req: answer
 
 
+def slowed(home: Home, core: FakeCore, serve: Any, kind: str) -> tuple[Source, int]:
+    """The source and the number of a request whose client is slow to take the first of three pieces."""
+    source, call = answering(kind, *"abc")
+    serve(on_request=call)
+    number = core.request(SITE)
+    core.full.add(number)
+    run(home, lambda: core.said("resume") == [(number,)])
+    return source, number
+
+
 def over(home: Home, source: Source) -> Callable[[], bool]:
     return lambda: source.closed == 1 and not home.dispatcher._http.streams and not home.dispatcher._unfinished
 
@@ -193,11 +203,7 @@ def test_generator_functions_are_callbacks(home: Home, core: FakeCore, serve: An
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slow_client_is_waited_for(home: Home, core: FakeCore, serve: Any, kind: str) -> None:
-    source, call = answering(kind, *"abc")
-    serve(on_request=call)
-    number = core.request(SITE)
-    core.full.add(number)
-    run(home, lambda: core.said("resume") == [(number,)])
+    source, number = slowed(home, core, serve, kind)
     for _ in range(3):
         run(home)
     assert (source.taken, source.closed) == (1, 0)
@@ -391,11 +397,7 @@ def test_what_was_iterated_is_closed_too(home: Home, core: FakeCore, serve: Any)
 def test_client_that_leaves_ends_the_iterator(
     home: Home, core: FakeCore, serve: Any, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source, call = answering(kind, *"abc")
-    serve(on_request=call)
-    number = core.request(SITE)
-    core.full.add(number)
-    run(home, lambda: core.said("resume") != [])
+    source, number = slowed(home, core, serve, kind)
     core.gone(number)
     run(home, over(home, source))
     assert source.taken == 1
@@ -408,11 +410,7 @@ def test_client_that_leaves_ends_the_iterator(
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_client_that_is_found_gone_ends_the_iterator(home: Home, core: FakeCore, serve: Any, kind: str) -> None:
-    source, call = answering(kind, *"abc")
-    serve(on_request=call)
-    number = core.request(SITE)
-    core.full.add(number)
-    run(home, lambda: core.said("resume") != [])
+    source, number = slowed(home, core, serve, kind)
     del core.streaming[number]
     core.drained(number)
     run(home, over(home, source))
@@ -498,11 +496,7 @@ def test_generator_that_survives_its_cancellation_is_not_asked_again(home: Home,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_half_closed_connection_is_ended(home: Home, core: FakeCore, serve: Any, kind: str) -> None:
-    source, call = answering(kind, *"abc")
-    serve(on_request=call)
-    number = core.request(SITE)
-    core.full.add(number)
-    run(home, lambda: core.said("resume") != [])
+    source, number = slowed(home, core, serve, kind)
     core.gone(number)
     run(home, over(home, source))
     assert core.said("abort") == [(number,)]
@@ -510,10 +504,7 @@ def test_half_closed_connection_is_ended(home: Home, core: FakeCore, serve: Any,
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_streams_end_with_their_thread(home: Home, core: FakeCore, serve: Any, kind: str) -> None:
-    source, call = answering(kind, *"abc")
-    serve(on_request=call)
-    core.full.add(core.request(SITE))
-    run(home, lambda: core.said("resume") != [])
+    source, _ = slowed(home, core, serve, kind)
     home.close()
     home.dispatcher.close()
     assert source.closed == 1
