@@ -62,6 +62,18 @@ def test_a_handler_gets_what_it_names() -> None:
     ]
 
 
+def test_a_wrapper_gets_all_there_is() -> None:
+    def wrapper(*args: object, **rest: object) -> str:
+        return f"{len(args)} {sorted(rest)}"
+
+    api = portico.api(port=0).add_message(wrapper)
+    api.on("tick", wrapper, id="wrapper")
+    with TestClient(api) as client, client.websocket("/") as ws:
+        ws.send("x")
+        assert ws.receive() == "0 ['client_id', 'message', 'request', 'server']"
+    assert api.trigger("tick", n=1)["wrapper"].startswith("0 ['n'")
+
+
 def test_api_message_is_the_function_form() -> None:
     api = portico.api(port=0)
     assert portico.api_message(portico.api_message(api, lambda message: "one"), lambda: "two", True, [lambda: 5]) is api
@@ -80,6 +92,7 @@ def test_api_message_is_the_function_form() -> None:
         (lambda message, /: None, {}, "arguments come by name"),
         (lambda *messages: None, {}, r"arguments come by name, and '\*messages' has none"),
         ("text", {}, "must be a function, not str"),
+        (min, {}, "doesn't tell what its arguments are called; wrap it in a lambda"),
         (lambda: None, {"then": [print]}, "then= follows what async_= has computed"),
         (
             lambda: None,
@@ -205,6 +218,20 @@ def test_a_chain_of_three_runs_once_and_in_order_for_each_of_a_hundred_messages(
                     mine = [step[2:] for step in steps if step[:2] == (str(ws.id), number)]
                     main = f"<{number}>"
                     assert mine == [("one", main), ("two", f"{main}-one"), ("three", f"{main}-one-two")]
+
+
+def test_a_step_that_is_a_coroutine_is_waited_for() -> None:
+    results: list[object] = []
+
+    async def first(result: str) -> str:
+        await asyncio.sleep(0)
+        return result + "-first"
+
+    api = portico.api(port=0).add_message(square, True, [first, lambda result: results.append(result)])
+    with TestClient(api) as client, client.websocket("/") as ws:
+        ws.send("3")
+        client._wait(lambda: results or None, "the second step did not run")
+    assert results == ["9-first"]
 
 
 def test_the_main_result_is_sent_before_the_first_step() -> None:

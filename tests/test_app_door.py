@@ -317,6 +317,22 @@ def test_static_server_serves_until_interrupted(
     assert portico.list_servers() == []
 
 
+def test_static_server_that_cannot_say_where_it_is_stops(
+    core: FakeCore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", fail)
+    with pytest.raises(BrokenPipeError):
+        portico.run_static_server(tmp_path, background=True)
+    assert portico.list_servers() == []
+    for thread in threading.enumerate():
+        if thread.name == "portico":
+            thread.join(10)  # it ends with its server
+            assert not thread.is_alive()
+
+
 def test_static_server_in_the_background(
     cores: list[FakeCore], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

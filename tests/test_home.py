@@ -618,3 +618,5 @@ def test_closed_home_is_replaced(core: FakeCore) -> None:
     old.close()
     assert isinstance(current_home(), Home)
     assert current_home() is not old
+    with pytest.raises(RuntimeError, match=r"service\(\): this home has ended"):
+        old.service(0)

@@ -308,6 +308,8 @@ def test_name_of_a_download(name: str, disposition: str) -> None:
 def test_download_is_a_name(name: str) -> None:
     with pytest.raises(ValueError, match="download is the name of a file"):
         Response.file("x", download=name)
+    with pytest.raises(TypeError, match="download must be a str or None, not int"):
+        Response.file("x", download=7)  # type: ignore[arg-type]
 
 
 # Cookies

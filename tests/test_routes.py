@@ -246,6 +246,13 @@ def test_slow_client_is_one_of_three(value: Any) -> None:
         Route(on_open=print, slow_client=value)
 
 
+@pytest.mark.parametrize("value", ["bytes", "", 0, True])
+def test_frames_are_of_one_type_or_any(value: Any) -> None:
+    assert Route(on_open=print).frames is None
+    with pytest.raises(ValueError, match="frames must be 'text', 'binary' or None; got"):
+        Route(on_open=print, frames=value)
+
+
 @pytest.mark.parametrize(
     "options",
     [{"subprotocols": ["a"]}, {"deflate": Deflate()}, {"slow_client": "drop_new"}],

@@ -376,3 +376,13 @@ def test_change_inside_a_change_does_not_hang(core: FakeCore, tmp_path: Path) ->
 
     server.static_paths.update(Paths())
     assert "/outer" in server.static_paths
+
+
+def test_only_a_file_may_answer_for_more_or_less_than_what_is_below_it(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.touch()
+    for reach in ("exact", "all"):
+        assert portico.StaticPath(str(page), reach=reach).reach == reach  # type: ignore[arg-type]
+    for path, reach in ((page, "none"), (tmp_path, "exact"), (tmp_path, "all")):
+        with pytest.raises(ValueError, match="reach must be 'below', or of a file 'exact' or 'all'"):
+            portico.StaticPath(str(path), reach=reach)  # type: ignore[arg-type]

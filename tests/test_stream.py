@@ -418,6 +418,27 @@ def test_client_that_is_found_gone_ends_the_iterator(home: Home, core: FakeCore,
     assert core.said("finish") == core.said("abort") == []
 
 
+def test_iterator_that_does_not_let_itself_be_cancelled_sends_no_more(home: Home, core: FakeCore, serve: Any) -> None:
+    log: list[str] = []
+
+    async def stubborn() -> AsyncIterator[str]:
+        yield "first"
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            log.append("cancelled")
+        yield "second"
+        log.append("never")
+
+    serve(on_request=lambda req: stubborn())
+    number = core.request(SITE)
+    run(home, lambda: core.bodies.get(number) == b"first")
+    core.gone(number)
+    run(home, lambda: not home.dispatcher._unfinished)
+    assert log == ["cancelled"]
+    assert core.bodies[number] == b"first"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_request_that_is_gone_already_gets_nothing(home: Home, core: FakeCore, serve: Any, kind: str) -> None:
     source, call = answering(kind, *"abc")

@@ -36,6 +36,11 @@ class Streams:
         return number, self.conns[-1]
 
 
+def serve_soon() -> None:
+    for _ in range(4):
+        portico.service(0)
+
+
 def said(core: FakeCore, number: int) -> list[Any]:
     return [command[0] for command in core.commands if command[1] == number]
 
@@ -195,6 +200,88 @@ def test_an_error_in_on_close_is_reported_once(core: FakeCore, caplog: pytest.Lo
 # Keeping pace
 
 
+def test_a_coroutine_on_close_is_started_and_its_error_reported(
+    core: FakeCore, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def on_close(conn: StreamConnection) -> None:
+        raise LookupError("secret")
+
+    server = http_server(
+        "http://127.0.0.1:0", handler_stream("/", lambda conn, req: conn.close(), on_close), quiet=True
+    ).start()
+    core.request(number_of(server))
+    serve_soon()
+    assert [record.message.split(";")[0] for record in caplog.records] == ["on_close raised"]
+
+
+@pytest.mark.parametrize("is_coroutine", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_before_the_first_piece_is_a_500_and_passes_through(
+    core: FakeCore, error: Any, is_coroutine: bool
+) -> None:
+    async def later() -> None:
+        raise error
+
+    def on_request(conn: StreamConnection, req: Request) -> Any:
+        if is_coroutine:
+            return later()
+        raise error
+
+    streams = Streams(on_request)
+    number = core.request(number_of(streams.server))
+    with pytest.raises(error):
+        serve_soon()
+    serve_soon()
+    assert [answer[:2] for answer in core.said("respond")] == [(number, 500)]
+    assert streams.ended == streams.conns
+
+
+def test_an_interrupt_in_on_close_passes_through(core: FakeCore) -> None:
+    def on_close(conn: StreamConnection) -> None:
+        raise KeyboardInterrupt
+
+    server = http_server(
+        "http://127.0.0.1:0", handler_stream("/", lambda conn, req: conn.close(), on_close), quiet=True
+    ).start()
+    core.request(number_of(server))
+    with pytest.raises(KeyboardInterrupt):
+        serve_soon()
+
+
+def test_an_interrupt_behind_the_end_answers_nothing_else(core: FakeCore) -> None:
+    def on_request(conn: StreamConnection, req: Request) -> None:
+        conn.close()
+        raise KeyboardInterrupt
+
+    streams = Streams(on_request)
+    number = core.request(number_of(streams.server))
+    with pytest.raises(KeyboardInterrupt):
+        serve_soon()
+    serve_soon()
+    assert said(core, number) == ["begin", "finish"]
+    assert streams.ended == streams.conns
+
+
+@pytest.mark.parametrize("error", [LookupError, KeyboardInterrupt])
+def test_an_error_in_on_drain(core: FakeCore, error: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise error
+
+    number, conn = Streams().ask(core)
+    conn.send("first")
+    conn.on_drain(fail)
+    core.full.add(number)
+    assert conn.send("second") is SendResult.FULL
+    core.full.discard(number)
+    core.drained(number)
+    if error is KeyboardInterrupt:
+        with pytest.raises(KeyboardInterrupt):
+            portico.service(0)
+    else:
+        portico.service(0)
+        assert [record.message.split(";")[0] for record in caplog.records] == ["on_drain raised"]
+
+
 def test_what_finds_no_room_is_full_and_told_when_there_is(core: FakeCore) -> None:
     told: list[str] = []
     streams = Streams()
@@ -227,16 +314,13 @@ def test_a_coroutine_waits_for_its_client(core: FakeCore) -> None:
     streams = Streams(on_request)
     number, _ = streams.ask(core)
     core.full.add(number)
-    for _ in range(4):
-        portico.service(0)
+    serve_soon()
     assert heard == [True]
     core.drained(number)
-    for _ in range(4):
-        portico.service(0)
+    serve_soon()
     assert heard == [True, True]
     core.gone(number)
-    for _ in range(4):
-        portico.service(0)
+    serve_soon()
     assert heard[:2] == [True, True] and "never" not in heard  # cancelled: nobody reads what it would send
     assert streams.ended == streams.conns
 
@@ -246,6 +330,7 @@ def test_a_coroutine_that_closes_goes_on_to_its_end(core: FakeCore) -> None:
 
     async def on_request(conn: StreamConnection, req: Request) -> None:
         conn.close()
+        assert await conn.drain() is False  # there is nothing to wait for
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         steps.append("cleaned up")
@@ -272,8 +357,7 @@ def test_a_coroutine_whose_stream_others_close_is_cancelled(core: FakeCore) -> N
     _, conn = streams.ask(core)
     portico.service(0)
     conn.close()
-    for _ in range(4):
-        portico.service(0)
+    serve_soon()
     assert steps == ["cancelled"]
     assert streams.ended == [conn]
 

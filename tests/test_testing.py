@@ -188,3 +188,24 @@ def test_routes_are_found_as_natively(live: portico.Server, method: str) -> None
             headers = told.headers
             body = told.body if told.status < 400 else native[3]  # the words of a refusal are the native half's
             assert (told.status, headers.get("allow"), headers.get("location"), body) == native, target
+
+
+def test_every_method_and_refusals() -> None:
+    app = [
+        handler("/", lambda req: req.method, method="*"),
+        handler_ws("/chat", lambda ws, data: None, subprotocols=["chat"], requires_subprotocol=True),
+    ]
+    client = TestClient(app)
+    with pytest.raises(RuntimeError, match="the client is not in use: with TestClient"):
+        client.get("/")
+    with client:
+        assert [ask("/").text() for ask in (client.get, client.post, client.put, client.delete)] == [
+            "GET",
+            "POST",
+            "PUT",
+            "DELETE",
+        ]
+        with pytest.raises(Refused) as refused:
+            client.websocket("/chat")
+        assert refused.value.answer.status == 400
+        assert client.websocket("/chat", subprotocols=["chat"]).subprotocol == "chat"

@@ -13,6 +13,7 @@ import portico
 from portico.request import Request
 from portico.server import Server
 from portico.testing import FakeCore, number_of, request_parts
+from portico.tls import system_trust
 
 HERE = Path(__file__).parent / "certificates"
 CA = HERE / "ca.pem"
@@ -127,6 +128,22 @@ def test_an_expired_certificate_is_warned_of(caplog: pytest.LogCaptureFixture) -
     assert config.certificates[0].not_after == datetime(2021, 1, 1, tzinfo=timezone.utc)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "CN=127.0.0.1 has expired" in caplog.text
+
+
+def test_a_certificate_of_tomorrow_is_warned_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("portico.tls.time.time", lambda: 0.0)
+    portico.tls_config(server=PAIR)
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert "is not valid before" in caplog.text
+
+
+def test_a_system_without_cas_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setattr("portico.tls._SYSTEM_CAS", ["/nowhere/ca.pem"])
+    with pytest.raises(ValueError, match="no CAs in a known place; give them by SSL_CERT_FILE"):
+        system_trust.__wrapped__()  # what is read once stays with the others
 
 
 def test_nothing_secret_is_shown() -> None:

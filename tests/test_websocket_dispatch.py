@@ -117,6 +117,29 @@ def test_failing_close_listener_does_not_stop_the_others(
     assert not home.dispatcher.sockets
 
 
+@pytest.mark.parametrize("where", ["on_open", "on_drain", "on_close"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupts_pass_through_and_close_nothing(
+    home: Home, core: FakeCore, serve: Any, where: str, error: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    sockets: list[Any] = []
+    serve(on_open=fail if where == "on_open" else sockets.append, on_close=fail if where == "on_close" else None)
+    number = core.open(SITE)
+    if where != "on_open":
+        run(home)
+    if where == "on_drain":
+        sockets[0].on_drain(fail)
+        core.drained(number)
+    elif where == "on_close":
+        core.closed(number)
+    with pytest.raises(error):
+        run(home)
+    assert core.said("close") == caplog.records == []
+
+
 def test_what_listeners_return_is_ignored(home: Home, core: FakeCore, serve: Any) -> None:
     serve(on_open=lambda ws: 7, on_message=lambda ws, data: "not sent")
     core.message(core.open(SITE), "x")

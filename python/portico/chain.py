@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from portico.by_name import ByName
 from portico.executors import ExecutorLike, pool, read_executor
+from portico.unfinished import is_awaitable
 
 Steps: TypeAlias = "Callable[..., object] | Sequence[Callable[..., object]] | None"
 
@@ -77,11 +78,6 @@ class Chain:
             raise ValueError(
                 f"{self.main.what}: another process finds a function by its name; define it at the top of its module"
             )
-
-
-def is_awaitable(value: object) -> bool:
-    """Whether `settle` has anything to wait for."""
-    return hasattr(value, "__await__") or isinstance(value, concurrent.futures.Future)
 
 
 async def settle(value: Any) -> object:

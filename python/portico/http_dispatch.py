@@ -48,7 +48,7 @@ class HttpDispatcher:
         try:
             self._answer(number, route, route.on_head(Request(parts, site.address)), True)
         except LEAVING:
-            self._apologise(number, 500)
+            self._leave(number)
             raise
         except BaseException as error:
             self._fail(number, route, "on_head", error)
@@ -62,7 +62,7 @@ class HttpDispatcher:
         try:
             self._answer(number, route, route.on_request(Request(readable, site.address)), False)  # type: ignore[misc]
         except LEAVING:
-            self._apologise(number, 500)
+            self._leave(number)
             raise
         except BaseException as error:
             self._fail(number, route, "on_request", error)
@@ -110,7 +110,7 @@ class HttpDispatcher:
             # The client left (then nobody hears this) or the loop is being closed under the handler.
             self._apologise(number, 503)
         except LEAVING:  # the loop has raised it already
-            self._apologise(number, 500)
+            self._leave(number)
         except BaseException as error:
             self._fail(number, route, _where(is_head), error)
 
@@ -179,7 +179,6 @@ class HttpDispatcher:
             if is_awaitable(result):
                 conn.task = self._unfinished.start(result, partial(self._push_ended, number, route, conn))
         except LEAVING:
-            self._end_push(number, conn, 500)
             raise
         except BaseException as error:
             self._fail_push(number, route, conn, error)
@@ -229,6 +228,15 @@ class HttpDispatcher:
         report_raised(route, number, where, error)
         if isinstance(error, BodyError):
             self._core.respond(number, error.status, None, _PLAIN, f"{error}\n")
+        else:
+            self._apologise(number, 500)
+
+    def _leave(self, number: int) -> None:
+        """A callback has left the program, or `service()`, instead of answering."""
+        stream = self.streams.get(number)
+        if isinstance(stream, StreamConnection):
+            # What it has ended may have been followed by another request, which this is no answer to.
+            self._end_push(number, stream, 500)
         else:
             self._apologise(number, 500)
 

@@ -10,9 +10,10 @@ import logging
 from collections.abc import Awaitable, Mapping
 from typing import TYPE_CHECKING
 
-from portico.chain import Chain, is_awaitable, settle
+from portico.chain import Chain, settle
 from portico.events import Events
 from portico.path_pattern import PathPattern
+from portico.unfinished import is_awaitable
 
 if TYPE_CHECKING:
     from portico.websocket_connection import WebSocket

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from portico.chain import Chain, is_awaitable, settle
+from portico.chain import Chain, settle
 from portico.events import Events
 from portico.path_pattern import BadRequest, PathPattern
 from portico.path_table import PathTable, read_inputs, refusal
 from portico.response import Response
+from portico.unfinished import is_awaitable
 
 if TYPE_CHECKING:
     from portico.request import Request

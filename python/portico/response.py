@@ -111,9 +111,8 @@ class Response:
             check_flag(name, flag)
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"a path must be a str or an os.PathLike, not {type(path).__name__}")
-        fields = [("Content-Type", content_type or _guess_type(download or os.fspath(path)))]
-        if download is not None:
-            fields.append(("Content-Disposition", _format_disposition(download)))
+        named = [] if download is None else [("Content-Disposition", _format_disposition(download))]
+        fields = [("Content-Type", content_type or _guess_type(download or os.fspath(path))), *named]
         return cls(status, fields, {"file": path, "owned": owned, "ranges": ranges and not owned})
 
     def set_cookie(
