@@ -1,13 +1,18 @@
 """Make the documentation: the pages of docs/ as HTML, and the reference from the docstrings. Usage: make_docs.py OUT"""
 
+import os
+import re
 import sys
+import warnings
+from functools import partial
 from pathlib import Path
 
 import pdoc
 from markdown2 import markdown
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "DESIGN.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CHANGELOG.md"]
+PAGES = [ROOT / "README.md", ROOT / "DESIGN.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / "SECURITY.md", ROOT / "CHANGELOG.md"]
 FRAME = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
 <title>{title}</title><style>
 :root {{ color-scheme: light dark; }}
@@ -27,13 +32,25 @@ def title_of(page: Path) -> str:
     return page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
 
 
-out = Path(sys.argv[1])
+def lead(page: Path, link: re.Match[str]) -> str:
+    """The same link from where the page is put: to another page, or to a file of the source tree."""
+    path, hash_, part = link[1].partition("#")
+    target = (page.parent / path).resolve()
+    if not path or "://" in path:
+        return link[0]
+    if not target.exists():
+        sys.exit(f"{page.relative_to(ROOT)} leads to {path}, which is not there")
+    return f'href="{name_of(target) if target in PAGES else os.path.relpath(target, out)}{hash_}{part}"'
+
+
+# What only type checkers know can't be evaluated; annotations are then shown as they are written, which is shorter.
+warnings.filterwarnings("ignore", module=r"pdoc\.doc_types")
+out = Path(sys.argv[1]).resolve()
 pdoc.pdoc("portico", output_directory=out / "reference")
 links = "".join(f'<a href="{name_of(page)}">{title_of(page)}</a>' for page in PAGES)
 links += '<a href="reference/portico.html">Reference</a>'
 for page in PAGES:
     body = markdown(page.read_text(encoding="utf-8"), extras=["tables", "fenced-code-blocks", "header-ids"])
-    for other in PAGES:
-        body = body.replace(f'href="{other.relative_to(ROOT)}"', f'href="{name_of(other)}"')
+    body = re.sub(r'href="([^"]+)"', partial(lead, page), body)
     (out / name_of(page)).write_text(FRAME.format(title=title_of(page), links=links, body=body), encoding="utf-8")
 print(f"open {out / 'index.html'}")
