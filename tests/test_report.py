@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from conversation import ERROR_500, SITE, run
+from portico.answer import PushAnswer
 from portico.home import Home
-from portico.response import PushAnswer
 from portico.testing import FakeCore
 
 

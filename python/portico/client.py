@@ -22,7 +22,7 @@ from portico.headers import Headers
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
 from portico.pull import Pull, Reader, settle
 from portico.pumps.event_loop import running_loop
-from portico.response import read_fields
+from portico.response_fields import read_fields
 from portico.routes import Deflate, Limits, Route, read_deflate
 from portico.specs import websocket_spec
 from portico.tls import TlsConfig, system_trust

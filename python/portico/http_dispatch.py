@@ -9,11 +9,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+from portico.answer import FileAnswer, PushAnswer, StreamAnswer, normalise, with_text_type
 from portico.body import BodyError, Inflow, SpooledBytes
 from portico.pull import cancel
 from portico.report import LEAVING, is_bug, report_raised
 from portico.request import Request
-from portico.response import FileAnswer, PushAnswer, StreamAnswer, normalise, with_text_type
 from portico.stream import AwaitedStream, IteratedStream, UnderWay
 from portico.stream_connection import StreamConnection
 from portico.unfinished import Future, Unfinished, is_awaitable

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 
 from portico._core import REACH_ALL, REACH_BELOW, REACH_EXACT
-from portico.response import read_fields
+from portico.response_fields import read_fields
 from portico.routes import TOKEN, check_flag
 
 if TYPE_CHECKING:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from portico._core import FULL, SENT, SHUT
 from portico.pull import byte_size, cancel, settle
 from portico.report import LEAVING
-from portico.response import read_fields
+from portico.response_fields import read_fields
 
 if TYPE_CHECKING:
     from portico._core import Core
-    from portico.response import StreamAnswer
+    from portico.answer import StreamAnswer
 
 # An iterator that is never done must not keep everybody else waiting.
 BUDGET_S: Final = 0.005

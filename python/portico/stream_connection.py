@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING
 
 from portico._core import FULL, SENT
 from portico.pull import cancel, settle
-from portico.response import check_fields, check_status, read_fields, read_length
+from portico.response_fields import check_fields, check_status, read_fields, read_length
 from portico.websocket_connection import RESULTS, AnyPlainListener, PlainListener, SendResult
 
 if TYPE_CHECKING:
     from portico._core import Core
     from portico.request import Request
-    from portico.response import FieldList
+    from portico.response_fields import FieldList
 
 
 class StreamConnection:

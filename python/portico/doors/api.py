@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partialmethod
 from typing import Any, Final, TypeVar
 
+from portico.answer import read_whole
 from portico.chain import Chain, Steps
 from portico.doors.annotations import read_route_files
 from portico.events import MESSAGE, Events
@@ -23,7 +24,7 @@ from portico.path_pattern import PathPattern
 from portico.path_table import Entry, refusal
 from portico.request import Request
 from portico.request_chains import RequestChains
-from portico.response import Response, read_whole
+from portico.response import Response
 from portico.routes import ROUTE_OPTIONS, Route, check_clashes, pop_route_options
 from portico.server import Server, check_options
 from portico.static_paths import exclude_static_path, static_path

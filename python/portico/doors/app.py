@@ -12,11 +12,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from portico.access_log import AccessLog
+from portico.answer import read_whole
 from portico.cors import CorsLike
 from portico.home import Callbacks, current_home, require_idle
 from portico.proxies import Proxies
 from portico.request import Request
-from portico.response import Response, read_whole
+from portico.response import Response
 from portico.routes import ROUTE_OPTIONS, Deflate, Gzip, Inline, Limits, Route, SlowClient, pop_route_options
 from portico.server import Names, Server, check_options, list_servers
 from portico.static_paths import StaticPath, static_path

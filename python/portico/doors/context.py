@@ -19,7 +19,8 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from portico.client import Client, connect
 from portico.home import can_wait, current_home, require_idle
 from portico.request_header import RequestHeader
-from portico.response import Response, check_fields, check_status, read_fields
+from portico.response import Response
+from portico.response_fields import check_fields, check_status, read_fields
 from portico.routes import ROUTE_OPTIONS, Route, pop_route_options
 from portico.server import Server, check_options
 from portico.websocket_connection import SendResult, WebSocket, as_binary, as_text

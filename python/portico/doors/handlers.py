@@ -13,7 +13,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from portico.response import PushAnswer, Response, read_whole
+from portico.answer import PushAnswer, read_whole
+from portico.response import Response
 from portico.routes import ANY_METHOD, Deflate, Gzip, Route, SlowClient, read_deflate, read_gzip
 from portico.server import Names, Server, check_options
 from portico.static_paths import static_path

@@ -22,7 +22,7 @@ from portico._core import (
 )
 from portico.doors.app import build_server
 from portico.home import Home, lend_core, require_idle
-from portico.response import read_fields
+from portico.response_fields import read_fields
 from portico.routes import Route
 from portico.server import Server
 from portico.testing.answer import Answer, Refused, plain_answer, read_headers
