@@ -21,7 +21,6 @@ from .wire_client import WebSocketClient, ask, request
 OPTIONS = {
     "python": ("-q", "-i"),
     "ipython": ("-m", "IPython", "--no-banner", "--no-confirm-exit", "--classic", "--colors=nocolor", "-i"),
-    "ipython, simple": ("-m", "IPython", "--simple-prompt", "--no-banner", "--no-confirm-exit", "--classic", "-i"),
     "tk": ("-q", "-i"),
     "qt": ("-q", "-i"),
     "ipython, tk": ("-m", "IPython", "--gui=tk", "--no-banner", "--classic", "--colors=nocolor", "-i"),
@@ -61,9 +60,9 @@ names = thread_names()
 """
 
 
-def look_while_idle(prompt: Prompt, look: str) -> None:
+def look_while_idle(prompt: Prompt, look: str, is_pasted: bool) -> None:
     """Call the program's function `look` while the prompt waits."""
-    prompt.enter(f"threading.Thread(target=look_while_idle, args=[{look}]).start()")
+    prompt.enter(f"threading.Thread(target=look_while_idle, args=[{look}]).start()", is_pasted=is_pasted)
     gate = prompt.accept()
     prompt.wait_for_prompt()
     gate.close()
@@ -91,18 +90,21 @@ def test_prompts_are_what_they_were(host: str, tmp_path: Path, request: pytest.F
         python_with("PySide6.QtGui")
     source = SNAPSHOT + PROGRAM + WINDOWS.get(host, "")
     with Prompt(tmp_path, source, options=OPTIONS[host], environment=environment) as prompt:
-        look_while_idle(prompt, "note")
-        prompt.run("listed = descriptors()")
-        for count in range(1, 4):
-            prompt.run("begin()")
-            look_while_idle(prompt, "look")
-            converse(prompt.address(), lambda: prompt.run("server.stop(1)"))
-            prompt.run("server.wait_closed() and None")
-            if count == 1:
-                prompt.run("listed = descriptors()")
-            assert prompt.run("left()")[-1] == "([], [], [])"
-        look_while_idle(prompt, "look")
-        assert prompt.run("touched")[-1] == "[]"
+        # Below the hooks of Tk and Qt the prompt of 3.13 and later takes one key at a time.
+        is_pasted = host not in ("tk", "qt") or sys.version_info < (3, 13)
+        run = partial(prompt.run, is_pasted=is_pasted)
+        look_while_idle(prompt, "note", is_pasted)
+        run("listed = descriptors()")
+        for count in range(2):
+            run("begin()")
+            look_while_idle(prompt, "look", is_pasted)
+            converse(prompt.address(), partial(run, "server.stop(1)"))
+            run("server.wait_closed() and None")
+            if count == 0:
+                run("listed = descriptors()")
+            assert run("left()")[-1] == "([], [], [])"
+        look_while_idle(prompt, "look", is_pasted)
+        assert run("touched")[-1] == "[]"
 
 
 def test_a_kernel_is_what_it_was(tmp_path: Path) -> None:
@@ -113,10 +115,10 @@ def test_a_kernel_is_what_it_was(tmp_path: Path) -> None:
         noted = kernel.run("loop = asyncio.get_running_loop(); loop.call_later(0.1, lambda: (note(), print('noted')))")
         kernel.wait(lambda: "noted" in noted.stdout)
         stop = partial(kernel.start, "server.stop(); await server.wait_closed()")
-        for count in range(1, 4):
+        for count in range(2):
             cell = kernel.run("begin(); server = portico.start_server('127.0.0.1', 0, APP, True); print(server.port)")
             converse(("127.0.0.1", int(cell.stdout)), stop)
-            if count == 1:
+            if count == 0:
                 kernel.run("listed = descriptors()")
             assert kernel.run("print(left())").stdout == "([], [], [])\n"
         assert kernel.run("print(touched)").stdout == "[]\n"
