@@ -58,12 +58,14 @@ class Prompt(Terminal):
         python: Path | str = sys.executable,
         options: tuple[str, ...] = ("-q", "-i"),
         environment: dict[str, str] | None = None,
+        is_run: bool = True,
     ) -> None:
+        """`is_run`: whether that Python is told to run it; it is in any case `~/program.py`."""
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(DEADLINE_S)
         script = directory / "program.py"
         script.write_text(PROGRAM + textwrap.dedent(source))
-        arguments = [str(script), str(self._listener.getsockname()[1])]
+        arguments = [str(script), str(self._listener.getsockname()[1])] if is_run else []
         super().__init__(str(python), *options, *arguments, environment={"HOME": str(directory), **(environment or {})})
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
