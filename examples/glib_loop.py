@@ -25,5 +25,5 @@ def run_callbacks(*_):
 port = int(sys.argv[1]) if len(sys.argv) > 1 else 0
 with portico.start_server("127.0.0.1", port, call, quiet=True) as server:
     print(server.url, flush=True)
-    GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, portico.fileno(), GLib.IOCondition.IN, run_callbacks)
+    GLib.io_add_watch(portico.fileno(), GLib.PRIORITY_DEFAULT, GLib.IOCondition.IN, run_callbacks)
     loop.run()  # until somebody quits it; then the server stops

@@ -155,8 +155,8 @@ RUNS["glib"] = """
     def start_in_loop():
         global server, watched
         server = begin("glib")
-        watched = GLib.unix_fd_add_full(0, portico.fileno(), GLib.IOCondition.IN, run_callbacks)
-        GLib.unix_fd_add_full(0, 0, GLib.IOCondition.IN, stop)
+        watched = GLib.io_add_watch(portico.fileno(), 0, GLib.IOCondition.IN, run_callbacks)
+        GLib.io_add_watch(0, 0, GLib.IOCondition.IN, stop)
 
     def run():
         global loop
