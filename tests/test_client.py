@@ -210,6 +210,12 @@ def test_a_socket_that_cannot_even_begin(core: FakeCore) -> None:
         ({"limits": {}}, TypeError, r"portico\.Limits"),
         ({"open_timeout_s": 0}, ValueError, "positive number of seconds"),
         ({"open_timeout_s": True}, ValueError, "positive number of seconds"),
+        ({"tls": True}, TypeError, r"tls must be what tls_config\(…\) makes, not bool"),
+        (
+            {"tls": portico.tls_config(client=portico.write_cert("x").client)},
+            ValueError,
+            "tls= is for wss:// and https://",
+        ),
         ({"callbacks": "thread"}, ValueError, "none is given"),
         ({"on_open": print, "callbacks": "never"}, ValueError, "callbacks must be one of"),
     ],
@@ -423,6 +429,32 @@ def test_a_coroutine_callback_keeps_messages_back(agreeing: FakeCore) -> None:
         portico.service(1)
     assert log == ["early"]
     ws.close()
+
+
+def test_a_client_tells_what_it_is_about_and_has_no_answer_before_it_is_open(core: FakeCore) -> None:
+    failed: list[Exception] = []
+    client = portico.connect(URL, on_error=failed.append, open_timeout_s=None)
+    assert core.configs[client.id]["open_timeout_s"] is None
+    assert repr(client) == "<Client 127.0.0.1 connecting>"
+    with pytest.raises(RuntimeError, match="this WebSocket has not been opened"):
+        _ = client.response_headers
+    core.failed(client.id, WHY_SYSTEM, errno.ECONNREFUSED)
+    portico.service(0)
+    assert len(failed) == 1
+    assert repr(client) == "<Client 127.0.0.1 failed>"
+
+
+def test_ctrl_c_while_it_is_being_opened_gives_it_up(core: FakeCore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(max_events: int, timeout: float | None) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(core, "take", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            portico.connect(URL)
+    portico.service(0)
+    assert not core.calling
+    assert current_home().residents == {}
 
 
 def test_on_error_hears_of_a_failure_and_the_log_otherwise(core: FakeCore, caplog: pytest.LogCaptureFixture) -> None:
