@@ -980,6 +980,29 @@ def test_changes_are_noticed(serve: Serve, tmp_path: Path) -> None:
     comes(200, b"in")
 
 
+@pytest.mark.parametrize("listing", [False, True])
+def test_a_directory_that_is_built_anew_is_served_again(serve: Serve, tmp_path: Path, listing: bool) -> None:
+    site, name = tmp_path / "site", "index.html" if not listing else "named.txt"
+    write(site / name, "first")
+    live = serve_files(serve, {"/": static_path(site, listing=listing, indexhtml=not listing), "/file": site / name})
+
+    def comes(text: bytes | None) -> None:
+        def is_so() -> bool:
+            page, file = live.ask("GET", "/"), live.ask("GET", "/file")
+            if text is None:
+                return (listing or page.status == 404) and file.status == 404
+            return (b"named.txt" if listing else text) in page.body and file.body == text
+
+        wait_until(is_so, f"{text!r}")
+
+    comes(b"first")
+    for text in (b"second", b"third"):
+        shutil.rmtree(site)
+        comes(None)
+        write(site / name, text)
+        comes(text)
+
+
 def test_a_form_that_comes_changes_and_goes(serve: Serve, tmp_path: Path) -> None:
     write(tmp_path / "a.txt", "plain", WRITTEN)
     live = serve_files(serve, {"/": tmp_path})

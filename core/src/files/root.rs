@@ -5,19 +5,24 @@
 //! Thread: any. `How::Blocking` may wait for a disk or a network, so the reactor only asks for `How::CachedOnly`.
 
 use super::walk::walk;
+use parking_lot::RwLock;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Statx, StatxFlags, fstat, makedev, openat, statx};
 use rustix::fs::{CWD, openat2};
 use rustix::io::{Errno, retry_on_intr};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// NONBLOCK: a FIFO that nobody writes to must not hold us. NOCTTY: no terminal becomes ours.
 const READ: OFlags = OFlags::RDONLY.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// The kernel's, with the NUL at the end; `walk` would go further.
 const PATH_MAX: usize = 4096;
+
+/// What others are found from.
+const PLACE: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
 
 /// How often openat2 is asked again because somebody renames meanwhile.
 const TRIES: u32 = 8;
@@ -30,10 +35,12 @@ pub enum How {
     CachedOnly,
 }
 
-/// A directory, or one file in it. It stays the same directory when its path becomes another one.
+/// A directory, or one file in it. It stays the same directory when its path becomes another one, unless it is deleted:
+/// who builds a site anew deletes it and makes it again.
 #[derive(Debug)]
 pub struct Root {
-    directory: OwnedFd,
+    directory: RwLock<Arc<OwnedFd>>,
+    path: PathBuf,
     /// The one file that is served, by its name: editors and deployments replace files, an open one would be stale.
     file: Option<Vec<u8>>,
     allows_symlinks: bool,
@@ -72,17 +79,16 @@ impl Root {
     /// `path`: a directory or a file; symlinks in it are followed, for whoever configures it chose them. Only that a
     /// file is a symlink out of its directory counts as one below a root.
     pub fn open(path: &Path, allows_symlinks: bool) -> io::Result<Root> {
-        let place = OFlags::PATH | OFlags::CLOEXEC;
-        let opened = retry_on_intr(|| openat(CWD, path, place, Mode::empty()))?;
+        let opened = retry_on_intr(|| openat(CWD, path, PLACE, Mode::empty()))?;
         match file_type(opened.as_fd())? {
-            FileType::Directory => Ok(Root { directory: opened, file: None, allows_symlinks }),
+            FileType::Directory => Ok(Root::new(opened, path, None, allows_symlinks)),
             FileType::RegularFile => {
                 let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
                     return Err(Errno::ISDIR.into());
                 };
                 let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-                let directory = retry_on_intr(|| openat(CWD, parent, place | OFlags::DIRECTORY, Mode::empty()))?;
-                let root = Root { directory, file: Some(name.as_bytes().to_vec()), allows_symlinks };
+                let directory = open_directory(parent)?;
+                let root = Root::new(directory, parent, Some(name.as_bytes().to_vec()), allows_symlinks);
                 match root.find(b"", How::Blocking) {
                     Ok(_) => Ok(root),
                     Err(OpenError::Other(errno)) => Err(errno.into()),
@@ -96,6 +102,10 @@ impl Root {
             }
             _ => Err(io::Error::new(ErrorKind::InvalidInput, "neither a directory nor a regular file")),
         }
+    }
+
+    fn new(directory: OwnedFd, path: &Path, file: Option<Vec<u8>>, allows_symlinks: bool) -> Root {
+        Root { directory: RwLock::new(Arc::new(directory)), path: path.to_owned(), file, allows_symlinks }
     }
 
     /// Whether this is one file, whose relative path is empty.
@@ -118,9 +128,25 @@ impl Root {
         let path = self.path_of(relative).ok_or(OpenError::NotFound)?;
         let suffixed = if suffix.is_empty() { Vec::new() } else { [path, suffix].concat() };
         let path = if suffix.is_empty() { path } else { &suffixed };
+        let directory = Arc::clone(&self.directory.read());
+        let found = self.find_in(&directory, path, how);
+        if !is_of_deleted(&directory, &found) {
+            return found;
+        }
+        match how {
+            How::CachedOnly => Err(OpenError::WouldBlock),
+            How::Blocking => {
+                let again = Arc::new(open_directory(&self.path)?);
+                *self.directory.write() = Arc::clone(&again);
+                self.find_in(&again, path, how)
+            }
+        }
+    }
+
+    fn find_in(&self, directory: &OwnedFd, path: &[u8], how: How) -> Result<Found, OpenError> {
         let descriptor = match how {
-            How::Blocking => self.open_at_leisure(path)?,
-            How::CachedOnly => self.open_in_cache(path)?,
+            How::Blocking => self.open_at_leisure(directory, path)?,
+            How::CachedOnly => self.open_in_cache(directory, path)?,
         };
         self.examine(descriptor, how)
     }
@@ -142,34 +168,34 @@ impl Root {
         }
     }
 
-    fn open_in_cache(&self, path: &[u8]) -> Result<OwnedFd, OpenError> {
-        self.openat2(path, ResolveFlags::CACHED).map_err(|errno| match errno {
+    fn open_in_cache(&self, directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, OpenError> {
+        self.openat2(directory, path, ResolveFlags::CACHED).map_err(|errno| match errno {
             // Not there before Linux 5.12 (INVAL), 5.6 (NOSYS), or forbidden by a sandbox that does not know it (PERM).
             Errno::AGAIN | Errno::INVAL | Errno::NOSYS | Errno::PERM => OpenError::WouldBlock,
             errno => errno.into(),
         })
     }
 
-    fn open_at_leisure(&self, path: &[u8]) -> Result<OwnedFd, OpenError> {
+    fn open_at_leisure(&self, directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, OpenError> {
         for _ in 0..TRIES {
-            match self.openat2(path, ResolveFlags::empty()) {
+            match self.openat2(directory, path, ResolveFlags::empty()) {
                 // A rename anywhere while a link's `..` was followed: the kernel cannot tell whether it stayed below.
                 Err(Errno::AGAIN) => {}
                 Err(Errno::NOSYS | Errno::PERM) => break,
                 result => return Ok(result?),
             }
         }
-        self.open_walking(path)
+        self.open_walking(directory, path)
     }
 
-    fn openat2(&self, path: &[u8], more: ResolveFlags) -> Result<OwnedFd, Errno> {
+    fn openat2(&self, directory: &OwnedFd, path: &[u8], more: ResolveFlags) -> Result<OwnedFd, Errno> {
         let beneath = if self.allows_symlinks { ResolveFlags::empty() } else { ResolveFlags::BENEATH };
         let resolve = beneath | ResolveFlags::NO_MAGICLINKS | more;
-        retry_on_intr(|| openat2(&self.directory, path, READ, Mode::empty(), resolve))
+        retry_on_intr(|| openat2(directory, path, READ, Mode::empty(), resolve))
     }
 
-    fn open_walking(&self, path: &[u8]) -> Result<OwnedFd, OpenError> {
-        Ok(walk(self.directory.as_fd(), path, READ, self.allows_symlinks)?)
+    fn open_walking(&self, directory: &OwnedFd, path: &[u8]) -> Result<OwnedFd, OpenError> {
+        Ok(walk(directory.as_fd(), path, READ, self.allows_symlinks)?)
     }
 
     fn examine(&self, descriptor: OwnedFd, how: How) -> Result<Found, OpenError> {
@@ -193,6 +219,25 @@ impl From<Errno> for OpenError {
             errno => OpenError::Other(errno),
         }
     }
+}
+
+fn open_directory(path: &Path) -> Result<OwnedFd, Errno> {
+    retry_on_intr(|| openat(CWD, path, PLACE | OFlags::DIRECTORY, Mode::empty()))
+}
+
+/// Whether nothing was found because the directory is not there any more. It is asked only then, or for itself.
+fn is_of_deleted(directory: &OwnedFd, found: &Result<Found, OpenError>) -> bool {
+    match found {
+        Err(OpenError::Other(Errno::STALE)) => true, // deleted by another machine
+        Err(OpenError::NotFound) => is_deleted(directory),
+        Ok(found) if found.meta.is_directory => is_deleted(&found.descriptor) && is_deleted(directory),
+        _ => false,
+    }
+}
+
+fn is_deleted(directory: &OwnedFd) -> bool {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    retry_on_intr(|| statx(directory, c"", flags, StatxFlags::NLINK)).is_ok_and(|stat| stat.stx_nlink == 0)
 }
 
 /// None for what is neither a file nor a directory.

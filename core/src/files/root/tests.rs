@@ -27,9 +27,9 @@ enum Seen {
 fn find(root: &Root, way: Way, relative: &[u8]) -> Result<Found, OpenError> {
     let path = root.path_of(relative).ok_or(OpenError::NotFound)?;
     let descriptor = match way {
-        Way::Walk => root.open_walking(path)?,
+        Way::Walk => root.open_walking(&root.directory.read(), path)?,
         Way::Kernel => loop {
-            match root.openat2(path, ResolveFlags::empty()) {
+            match root.openat2(&root.directory.read(), path, ResolveFlags::empty()) {
                 Err(Errno::AGAIN) => {} // another test renames
                 opened => break opened?,
             }
@@ -337,7 +337,7 @@ fn a_sandbox_without_openat2_walks() {
         if !forbid_openat2() {
             return; // we are in a sandbox that forbids sandboxes
         }
-        assert_eq!(root.openat2(b"a.txt", ResolveFlags::empty()).unwrap_err(), Errno::PERM);
+        assert_eq!(root.openat2(&root.directory.read(), b"a.txt", ResolveFlags::empty()).unwrap_err(), Errno::PERM);
         assert_eq!(seen(root.find(b"a.txt", How::CachedOnly)), Seen::Nothing(OpenError::WouldBlock));
         assert_eq!(seen(root.find(b"to_dir/up", How::Blocking)), Seen::File("a".to_owned()));
         assert_eq!(seen(root.find(b"out", How::Blocking)), Seen::Nothing(OpenError::NotFound));
@@ -395,6 +395,32 @@ fn race(root: &Root, paths: &[&str], swap: impl Fn(usize)) {
         assert!(waiting > 0 && walking > 0, "nothing was ever found");
         swapped.unwrap();
     });
+}
+
+#[test]
+fn a_root_that_was_deleted_is_the_one_made_in_its_place() {
+    let top = tree();
+    let path = top.path().join("root");
+    let (root, file) = (Root::open(&path, false).unwrap(), Root::open(&path.join("a.txt"), false).unwrap());
+    let roots = [(&root, &b"a.txt"[..]), (&file, b"")];
+    fs::remove_dir_all(&path).unwrap();
+    for (root, name) in roots {
+        assert_eq!(seen(root.find(name, How::CachedOnly)), Seen::Nothing(OpenError::WouldBlock));
+        assert_eq!(seen(root.find(name, How::Blocking)), Seen::Nothing(OpenError::NotFound));
+    }
+    create_dir_all(&path).unwrap();
+    write(path.join("a.txt"), "new").unwrap();
+    for (root, name) in roots {
+        assert_eq!(seen(root.find(name, How::Blocking)), Seen::File("new".to_owned()));
+        for way in [Way::Kernel, Way::Walk] {
+            assert_eq!(seen(find(root, way, name)), Seen::File("new".to_owned()));
+        }
+    }
+    // Also where nobody asks for more than the directory.
+    fs::remove_dir_all(&path).unwrap();
+    create_dir_all(path.join("made")).unwrap();
+    let found = root.find(b"", How::Blocking).unwrap();
+    assert_eq!(found.meta.inode, fs::metadata(&path).unwrap().ino());
 }
 
 #[test]
