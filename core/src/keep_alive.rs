@@ -121,6 +121,9 @@ impl Connection {
         }
         if is_due(keep_alive.next_ping) {
             keep_alive.next_ping = limits.ping_interval.map(|interval| turn.now + interval);
+            if limits.pong_timeout.is_none() {
+                keep_alive.awaited = None; // nobody minds that it is missing; proxies mind when nothing is said
+            }
             if keep_alive.awaited.is_none() && !has_outbox {
                 keep_alive.count += 1;
                 let payload = keep_alive.count.to_be_bytes();

@@ -540,6 +540,17 @@ def test_missing_pong_to_pythons_ping_closes_too(serve: Serve) -> None:
     assert app.next() == ("close", (1006, "no pong within pong_timeout_s"))
 
 
+def test_pings_go_on_where_no_pong_is_missed(serve: Serve) -> None:
+    # They keep proxies from closing a connection over which nobody says anything.
+    app = Sockets()
+    live = serve(app, limits=portico.Limits(ping_interval_s=0.02, pong_timeout_s=None))
+    with live.open() as ws:
+        assert [ws.receive_frame().opcode for _ in range(3)] == [PING] * 3
+        ours = app.take()
+        while ours.latency_s is None:
+            ws.send_frame(PONG, ws.receive_frame().payload)
+
+
 HELD_S = 1.2
 
 HELD = f"""
