@@ -2,6 +2,7 @@
 //!
 //! Thread: whoever holds the reactor.
 
+use crate::signals::without_sigpipe;
 use crate::tls::Tls;
 use rustix::fs::sendfile;
 use rustix::io::Errno;
@@ -79,7 +80,7 @@ impl Stream {
     }
 
     pub fn send_file(&mut self, file: BorrowedFd<'_>, mut start: u64, size: usize) -> io::Result<usize> {
-        let count = sendfile(&self.socket.descriptor, file, Some(&mut start), size)?;
+        let count = without_sigpipe(|| sendfile(&self.socket.descriptor, file, Some(&mut start), size))?;
         self.socket.taken += count as u64;
         Ok(count)
     }

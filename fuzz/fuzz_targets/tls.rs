@@ -4,6 +4,8 @@
 // Only a part of what the core needs of them is needed here.
 #![allow(dead_code)]
 
+#[path = "../../core/src/signals.rs"]
+mod signals;
 #[path = "../../core/src/stream.rs"]
 mod stream;
 #[path = "../../core/src/tls.rs"]

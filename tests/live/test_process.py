@@ -233,6 +233,26 @@ def test_sigterm(home: str, target: str) -> None:
             check_quiet(program.end(), -signal.SIGTERM)
 
 
+@pytest.mark.parametrize("home", ["service", "thread"])
+def test_no_client_makes_a_sigpipe(home: str, tmp_path: Path) -> None:
+    # Who closed its half and then resets leaves us a broken pipe; and files leave by a call that knows no MSG_NOSIGNAL.
+    (tmp_path / "large").write_bytes(b"x" * 20_000_000)
+    (tmp_path / "small").write_bytes(b"alive")
+    source = f"""
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # as programs do that write into pipes
+        live({{"static_paths": {{"/": sys.argv[1]}}}}, {home!r})
+    """
+    with Program(source, str(tmp_path)) as program:
+        address = program.address()
+        for _ in range(5):
+            with Client(address, receive_buffer_bytes=4096) as client:
+                client.send(request("GET", "/large"))
+                client.socket.shutdown(socket.SHUT_WR)
+                assert client.socket.recv(1000).startswith(b"HTTP/1.1 200 OK")
+                client.reset()
+            assert ask(address, request("GET", "/small")).body == b"alive"
+
+
 def test_a_signal_handler_of_the_program_runs_while_service_waits() -> None:
     source = """
     signal.signal(signal.SIGUSR1, lambda *_: say("handled"))
