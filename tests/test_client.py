@@ -525,13 +525,43 @@ def test_what_http_cannot_carry_is_told_though_it_comes_late(core: FakeCore, gat
 def test_a_home_may_end_while_a_name_is_resolved(core: FakeCore, gate: threading.Event) -> None:
     before = set(threading.enumerate())
     ws = portico.connect("ws://somewhere/", on_open=print)
-    (resolver,) = set(threading.enumerate()) - before
+    threads = set(threading.enumerate()) - before
     current_home().close()
     assert ws.close_code == 1006
     gate.set()
-    resolver.join(DEADLINE_S)
-    assert not resolver.is_alive()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+        assert not thread.is_alive()
     assert core.said("connect") == []
+
+
+def test_a_name_that_is_not_found_in_time(core: FakeCore, gate: threading.Event) -> None:
+    def connect(**options: Any) -> Client:
+        return portico.connect("ws://somewhere/", open_timeout_s=0.01, **options)
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError, match=r"somewhere: no address within open_timeout_s=0\.01"):
+            await connect()
+
+    with pytest.raises(TimeoutError, match=r"somewhere: no address within open_timeout_s=0\.01"):
+        connect()
+    asyncio.run(main())
+    errors: list[Exception] = []
+    connect(on_error=errors.append)
+    while not errors:
+        portico.service(1)
+    assert isinstance(errors[0], TimeoutError)
+    gate.set()
+    assert core.said("connect") == []
+    assert current_home().residents == {}
+
+
+def test_servers_of_the_same_thread_go_on_while_a_name_is_looked_up(agreeing: FakeCore, gate: threading.Event) -> None:
+    server = portico.start_server("127.0.0.1", 0, lambda req: gate.set(), quiet=True)
+    agreeing.request(server._number, "/")
+    with portico.connect("ws://somewhere/") as ws:
+        assert ws.is_open
+    server.stop()
 
 
 def test_one_that_is_given_up_too_late_hears_of_no_opening(agreeing: FakeCore) -> None:

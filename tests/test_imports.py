@@ -154,11 +154,13 @@ ALLOWED = {
         "portico.websocket_connection",
     },
     "portico.ws_url": set(),
+    "portico.name_lookup": {"portico.ws_url"},
     "portico.call": {"portico.headers", "portico._core"},
     "portico.client": {
         "portico.call",
         "portico.headers",
         "portico.home",
+        "portico.name_lookup",
         "portico.pull",
         "portico.pumps.event_loop",
         "portico.response_fields",

@@ -42,7 +42,7 @@ def test_where_a_url_leads(url: str, name: str, port: int, host: str, target: st
 @pytest.mark.parametrize("url", ["unix:/run/app.sock", "unix:///run/app.sock"])
 def test_a_unix_socket(url: str) -> None:
     found = read_url(url)
-    assert (found.path, found.target, found.host, found.needs_resolving) == ("/run/app.sock", "/", "localhost", False)
+    assert (found.path, found.target, found.host) == ("/run/app.sock", "/", "localhost")
     assert str(found) == "unix:/run/app.sock"
 
 
@@ -82,10 +82,10 @@ def test_only_text_is_a_url() -> None:
         read_url(b"ws://localhost")  # type: ignore[arg-type]
 
 
-def test_which_names_need_resolving() -> None:
-    assert read_url("ws://localhost/").needs_resolving
-    assert not read_url("ws://127.0.0.1/").needs_resolving
-    assert not read_url("ws://[::1]/").needs_resolving
+def test_which_names_are_addresses() -> None:
+    assert read_url("ws://localhost/").literal is None
+    assert read_url("ws://127.0.0.1/").literal == "127.0.0.1"
+    assert read_url("ws://[::1]/").literal == "::1"
 
 
 @given(st.text(max_size=40).map(lambda text: "ws://h/" + text) | st.text(max_size=40))

@@ -7,10 +7,10 @@ Thread: the one that connects is the client's home; `send`, `close`, `ping` and 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import itertools
 import logging
 import math
-import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from portico.call import Call
 from portico.headers import Headers
 from portico.home import Callbacks, Home, ThreadHome, current_home, require_idle
+from portico.name_lookup import known_addresses, look_up, too_late
 from portico.pull import Pull, Reader, settle
 from portico.pumps.event_loop import running_loop
 from portico.response_fields import read_fields
@@ -79,7 +80,7 @@ def connect(
     headers: more header fields, as a mapping or pairs (Authorization, Origin, Cookie …).
     subprotocols: what is offered; `ws.subprotocol` is what the server chose. requires_subprotocol: else it fails.
     deflate: offer compression. limits: as of a server, as far as they concern WebSockets.
-    callbacks: where callbacks run, as for `start_server`. open_timeout_s: for each address of the host.
+    callbacks: where callbacks run, as for `start_server`. open_timeout_s: for its name, then for each address.
     tls: for wss, `tls_config(client=…)` with the CA that counts; without it those of this system do.
 
     Raises: TypeError, ValueError; OSError if nobody listens there (ConnectionRefusedError …); TimeoutError;
@@ -342,7 +343,7 @@ class Client(WebSocket):
 
     def _open_blocking(self) -> None:
         require_idle("connect()", "async with portico.connect(…)")
-        self._begin(_resolve(self._destination))
+        self._begin(known_addresses(self._destination) or self._wait_for_addresses())
         try:
             self._home.run_until(self._is_settled, None, "connect()")
         except BaseException:
@@ -350,18 +351,29 @@ class Client(WebSocket):
             raise
         self._check_opened()
 
+    def _wait_for_addresses(self) -> list[Address]:
+        home, timeout = self._home, self._config["open_timeout_s"]
+        lookup = look_up(self._destination)
+        lookup.add_done_callback(lambda _: home.wake())
+        home.run_until(lookup.done, timeout, "connect()")
+        if not lookup.done():
+            raise too_late(self._destination, timeout)
+        return lookup.result()
+
     async def _open(self) -> Client:
         if self._headers is not None or self._has_callbacks:
             return self
         if self._has_begun or self._is_given_up:
             raise RuntimeError("this client has been opened or closed already; call connect() again for another one")
         self._has_begun = True
-        destination = self._destination
-        if destination.needs_resolving:
-            found = asyncio.get_running_loop().getaddrinfo(destination.name, destination.port, type=socket.SOCK_STREAM)
-            self._begin(_addresses(await found))
-        else:
-            self._begin(_resolve(destination))
+        addresses = known_addresses(self._destination)
+        if not addresses:
+            timeout = self._config["open_timeout_s"]
+            try:
+                addresses = await asyncio.wait_for(asyncio.wrap_future(look_up(self._destination)), timeout)
+            except asyncio.TimeoutError:
+                raise too_late(self._destination, timeout) from None
+        self._begin(addresses)
         try:
             while not self._is_settled():
                 await self._change()
@@ -375,24 +387,28 @@ class Client(WebSocket):
         home = self._home
         try:
             home.choose(callbacks)
-            if self._destination.needs_resolving:
+            addresses = known_addresses(self._destination)
+            if not addresses:
                 self._id = -next(_places)
                 home.settle_in(self._id, self)  # so that there is somebody whom a loop, if one runs, can serve
                 home.touch()
                 # It waits for other machines, which neither a loop nor a callback should.
-                threading.Thread(target=self._resolve_and_begin, name="portico-resolver", daemon=True).start()
+                threading.Thread(target=self._look_up_and_begin, name="portico-client", daemon=True).start()
             else:
-                home.perform(lambda: self._begin(_resolve(self._destination)))
+                home.perform(lambda: self._begin(addresses))
         except BaseException:
             home.move_out(self._id)
             if isinstance(home, ThreadHome):
                 home.leave()
             raise
 
-    def _resolve_and_begin(self) -> None:
+    def _look_up_and_begin(self) -> None:
+        timeout = self._config["open_timeout_s"]
         job: Callable[[], None]
         try:
-            job = partial(self._begin_or_fail, _resolve(self._destination))
+            job = partial(self._begin_or_fail, look_up(self._destination).result(timeout))
+        except concurrent.futures.TimeoutError:
+            job = partial(self._failed, too_late(self._destination, timeout))
         except OSError as error:
             job = partial(self._failed, error)
         try:
@@ -508,17 +524,3 @@ class Client(WebSocket):
     def _wake(self) -> None:
         for waiter in tuple(self._state_waiters):
             settle(waiter, None)
-
-
-def _resolve(destination: Destination) -> list[Address]:
-    """Every address of a destination, in the order in which they are tried. May wait. Raises: OSError."""
-    if destination.path is not None:
-        return [destination.path]
-    literal = destination.literal
-    if literal is not None:
-        return [(literal, destination.port)]
-    return _addresses(socket.getaddrinfo(destination.name, destination.port, type=socket.SOCK_STREAM))
-
-
-def _addresses(found: Sequence[tuple[Any, ...]]) -> list[Address]:
-    return list(dict.fromkeys((str(where[0]), int(where[1])) for *_, where in found))

@@ -33,11 +33,6 @@ class Destination:
     target: str
 
     @property
-    def needs_resolving(self) -> bool:
-        """Whether other machines have to be asked for its address."""
-        return self.path is None and self.literal is None
-
-    @property
     def literal(self) -> str | None:
         """The name, if it is an IP address and needs no resolving."""
         try:
