@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from .tls_client import TlsAddress
 from .wire_client import DEADLINE_S, Address, Client, Reply, WebSocketClient, request
 
 Serve = Callable[..., "Live"]
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: apt install curl")
 TLS = portico.tls_config(server=portico.write_cert("localhost").server)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-import shutil
 import subprocess
 import threading
 import zlib
@@ -19,7 +18,7 @@ import portico
 from portico import Gzip, Response
 from portico.request import Request
 
-from .conftest import Live, Serve, end, start
+from .conftest import Live, Serve, end, needs_curl, start
 from .wire_client import DEADLINE_S, Client, Reply, request
 
 pytestmark = pytest.mark.over_tls
@@ -364,7 +363,7 @@ def test_aiohttp_reads_them_on_a_loop() -> None:
     asyncio.run(talk())
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl: apt install curl")
+@needs_curl
 def test_curl_reads_them(live: Live) -> None:
     for target, body in [("/page", PAGE), ("/long", LONG), ("/stream", PAGE + PAGE + LONG), ("/noise/short", None)]:
         command = ["curl", "--silent", "--fail", "--compressed", "--max-time", str(DEADLINE_S)]

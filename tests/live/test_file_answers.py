@@ -14,7 +14,7 @@ import pytest
 from portico import Response
 from portico.request import Request
 
-from .conftest import Live, Serve
+from .conftest import Live, Serve, needs_curl
 from .wire_client import DEADLINE_S, Reply, request
 
 SIZE = 100_000
@@ -100,6 +100,7 @@ def curl(*arguments: str) -> None:
     subprocess.run(["curl", "--silent", "--fail", "--insecure", "--max-time", str(DEADLINE_S), *arguments], check=True)
 
 
+@needs_curl
 def test_a_download_is_resumed(both: Live, file: Path, tmp_path: Path) -> None:
     got = tmp_path / "got"
     got.write_bytes(file.read_bytes()[:12_345])

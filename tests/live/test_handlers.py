@@ -36,7 +36,7 @@ from portico import (
 )
 from portico.routes import Route
 
-from .conftest import Live, end
+from .conftest import Live, end, needs_curl
 from .wire_client import BINARY, DEADLINE_S, TEXT, frame, request, wait_until
 
 Serve = Callable[..., Live]
@@ -69,6 +69,7 @@ def ws_url(live: Live, path: str) -> str:
 # Requests
 
 
+@needs_curl
 def test_curl_finds_its_way(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("a,b\n")
     (tmp_path / "index.html").write_text("<p>home")
@@ -272,6 +273,7 @@ def test_a_piece_leaves_before_the_callback_returns(serve: Serve) -> None:
         assert client.receive(5) == b"0\r\n\r\n"
 
 
+@needs_curl
 def test_curl_sees_a_stream_to_its_end(serve: Serve) -> None:
     async def count(conn: StreamConnection, req: portico.Request) -> None:
         for number in range(3):
@@ -434,6 +436,7 @@ def test_many_threads_send_to_one_stream(serve: Serve) -> None:
     )
 
 
+@needs_curl
 def test_event_stream_goes_on_after_the_last_event(serve: Serve) -> None:
     def on_request(conn: StreamConnection, req: portico.Request) -> None:
         conn.set_header("Content-Type", "text/event-stream")
@@ -676,6 +679,7 @@ def test_echo_and_chat_of_the_seed_run_as_written(serve: Serve) -> None:
 # TLS
 
 
+@needs_curl
 def test_https_wss_and_streams_share_one_port(tmp_path: Path) -> None:
     pair, stranger = portico.write_cert("localhost"), portico.write_cert("localhost")
     (tmp_path / "ca.pem").write_text(pair.client[0])
@@ -718,6 +722,7 @@ def test_https_wss_and_streams_share_one_port(tmp_path: Path) -> None:
         end(server)
 
 
+@needs_curl
 def test_clients_show_their_certificate_where_that_is_asked(tmp_path: Path) -> None:
     pair, guest = portico.write_cert("localhost"), portico.write_cert("guest")
     (tmp_path / "ca.pem").write_text(pair.client[0])

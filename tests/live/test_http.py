@@ -9,7 +9,6 @@ import http.client
 import logging
 import os
 import select
-import shutil
 import subprocess
 import tempfile
 import threading
@@ -23,7 +22,7 @@ import pytest
 import portico
 from portico.request import Request
 
-from .conftest import Live, Recorder, Serve
+from .conftest import Live, Recorder, Serve, needs_curl
 from .wire_client import DEADLINE_S, Client, ask, handshake, request
 
 POST_CHUNKED = request("POST", "/", "Transfer-Encoding: chunked")
@@ -649,7 +648,7 @@ def test_requests_over_a_unix_socket(socket_path: str) -> None:
             assert ws.close() == (1000, "")
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+@needs_curl
 def test_curl(recorder: Live) -> None:
     def curl(*arguments: str, text: str = "") -> str:
         url = f"{recorder.server.url}/curl"

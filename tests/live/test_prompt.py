@@ -60,7 +60,7 @@ def test_coroutines_go_on_while_the_prompt_waits(prompt: Prompt) -> None:
     prompt.wait_for_line("out of a coroutine")
     with Client(prompt.address()) as client:  # one that is not answered by the time somebody types
         client.send(request("GET", "/"))
-        assert prompt.run("1 + 1")[-1] == "2"
+        assert "2" in prompt.run("1 + 1")  # with the coroutine's line behind it, if that is quick
         assert client.receive_reply("GET").body == b"later on MainThread"
 
 

@@ -35,7 +35,7 @@ import portico
 from portico import exclude_static_path, static_path, static_path_options
 from portico.request import Request
 
-from .conftest import Live, Serve, end, start
+from .conftest import Live, Serve, end, needs_curl, start
 from .process import Program
 from .wire_client import DEADLINE_S, Address, Client, Reply, ask, handshake, request, wait_until
 
@@ -1738,17 +1738,14 @@ def test_urllib(site: Live) -> None:
 
 @pytest.fixture
 def curl(tmp_path: Path) -> Callable[..., bytes]:
-    program = shutil.which("curl")
-    if program is None:
-        pytest.skip("no curl")
-
     def run(*arguments: str) -> bytes:
-        command = [program, "--silent", "--show-error", "--max-time", str(DEADLINE_S), *arguments]
+        command = ["curl", "--silent", "--show-error", "--max-time", str(DEADLINE_S), *arguments]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, cwd=tmp_path).stdout
 
     return run
 
 
+@needs_curl
 def test_curl(site: Live, packed: Live, curl: Callable[..., bytes], tmp_path: Path) -> None:
     large = f"{site.server.url}/size-{10 * MIB}.bin"
     assert curl(large) == CONTENT
@@ -1768,6 +1765,7 @@ def test_curl(site: Live, packed: Live, curl: Callable[..., bytes], tmp_path: Pa
     assert curl("-o", "x", "-w", "%{http_code}", "-d", "x=1", page) == b"405"
 
 
+@needs_curl
 def test_curl_decompresses(serve: Serve, tmp_path: Path, curl: Callable[..., bytes]) -> None:
     write(tmp_path / "a.txt", CONTENT[:100_000].hex(), WRITTEN)
     write(tmp_path / "a.txt.gz", gzip.compress(CONTENT[:100_000].hex().encode()), WRITTEN)

@@ -24,7 +24,7 @@ import websockets.sync.client
 import portico
 from portico.request import Request
 
-from .conftest import Live, Recorder, Serve, end, start
+from .conftest import Live, Recorder, Serve, end, needs_curl, start
 from .process import Program
 from .tls_client import CERTIFICATES, TlsAddress, TlsSocket, careless, trusting
 from .wire_client import (
@@ -668,7 +668,7 @@ def test_aiohttp_talks(tls: Live) -> None:
     asyncio.run(talk())
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl here")
+@needs_curl
 def test_curl_talks(tls: Live, tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     authority.write_text(PAIR.client[0])
