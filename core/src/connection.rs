@@ -35,7 +35,7 @@ pub const READ_MOST_BYTES: usize = 256 * 1024;
 /// and then does not keep a connection and what waits for it.
 const READ_PROGRESS_BYTES: i64 = 4 * 1024;
 /// A read of so much is part of something long, and its next part is microseconds away.
-const BRISK_BYTES: usize = 32 * 1024;
+const AMID_BYTES: usize = 32 * 1024;
 /// How long what a client still sends is thrown away after the last answer. Closing at once would reset the connection,
 /// and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Millis = 2_000;
@@ -44,8 +44,10 @@ const REPORT_AGAIN: Millis = 1_000;
 
 /// What the reactor lends a connection for one step.
 pub struct Turn<'a> {
-    /// More is about to come; see `pace`.
-    pub is_brisk: &'a mut bool,
+    /// The next part of a long message is on its way; see `pace`.
+    pub is_amid: &'a mut bool,
+    /// A client of ours has said something, which is mostly answered at once; see `pace`.
+    pub has_asked: &'a mut bool,
     pub now: Millis,
     pub date: &'a [u8; 29],
     pub poller: &'a Poller,
@@ -257,7 +259,7 @@ impl Connection {
             Ok(Received::NotTls) => self.refuse_plain(turn),
             Ok(Received::Bytes(count)) => {
                 self.received += count as u64;
-                *turn.is_brisk |= count >= BRISK_BYTES;
+                *turn.is_amid |= count >= AMID_BYTES;
                 self.on_bytes(&mut buffer[..count], turn);
                 if let Protocol::WebSocket(websocket) = &mut self.protocol
                     && websocket.is_mid_frame()

@@ -12,7 +12,7 @@ use crate::disk::{Answers, Disk, DiskPool};
 use crate::gate::Gate;
 use crate::mailbox::{Event, Mailbox, Taken};
 use crate::number::{ALARM, DISK, Number, NumberSet};
-use crate::pace::{BRISK, Pace};
+use crate::pace::Pace;
 use crate::poller::{Interest, Poller, Ready, Signal, nest, wait_ready};
 use crate::reactor::Reactor;
 use crate::timers::Millis;
@@ -41,8 +41,8 @@ pub enum Doing {
     Parked = 2,
 }
 
-/// A signal that came while the home thread drove, and not while it waited, interrupts no wait. So the first wait after
-/// driving is this short, and then signals are looked for: once, not for ever, so that idle is idle.
+/// A signal that came while the home thread drove, or looked, and not while it slept, interrupts no sleep. So the first
+/// sleep after that is this short, and then signals are looked for: once, not for ever, so that idle is idle.
 const SIGNAL_CHECK: Duration = Duration::from_millis(50);
 
 /// How long callbacks of a batch run before the home thread sees to the sockets; sooner than the watchman would.
@@ -270,8 +270,11 @@ impl Engine {
     }
 
     fn take(&self, mut lease: Lease<'_>, max_events: usize) -> Taken {
-        if std::mem::take(&mut lease.is_brisk) {
+        if std::mem::take(&mut lease.is_amid) {
             self.pace.expect_more();
+        }
+        if std::mem::take(&mut lease.has_asked) {
+            self.pace.expect_answer();
         }
         let is_runnable = lease.is_runnable();
         let mut staged = std::mem::take(&mut lease.staged);
@@ -320,18 +323,23 @@ impl Engine {
         waited
     }
 
-    /// Sleep until something is ready; where more is about to come, look for it a while before that.
+    /// Sleep until something is ready; where something is about to come, look for it a while before that. Signals that come
+    /// meanwhile are as those that come while it drives.
     fn look_and_sleep(&self, ready: &mut Vec<Ready>, timeout: Option<Duration>) -> Result<(), Errno> {
         let begun = Instant::now();
-        if self.pace.expects_more() {
-            let most = timeout.map_or(BRISK, |timeout| timeout.min(BRISK));
-            while ready.is_empty() && begun.elapsed() < most {
-                wait_ready(&self.inner, ready, Some(Duration::ZERO))?;
-            }
-            self.pace.looked(!ready.is_empty());
+        let look = self.pace.look();
+        let most = timeout.map_or(look.most, |timeout| timeout.min(look.most));
+        while ready.is_empty() && begun.elapsed() < most {
+            wait_ready(&self.inner, ready, Some(Duration::ZERO))?;
         }
-        let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
-        if ready.is_empty() { wait_ready(&self.inner, ready, left) } else { Ok(()) }
+        self.pace.looked(&look, !ready.is_empty());
+        if ready.is_empty() {
+            let left = timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
+            let most = left.into_iter().chain((!most.is_zero()).then_some(SIGNAL_CHECK)).min();
+            wait_ready(&self.inner, ready, most)?;
+        }
+        self.pace.waited(begun.elapsed());
+        Ok(())
     }
 
     /// The home thread goes: with a batch, or back to its own business.
@@ -563,6 +571,25 @@ mod tests {
         });
         assert_eq!(wait_readable(&[engine.mailbox.descriptor()], Some(Duration::ZERO)), Ok(1));
         drop(lease);
+    }
+
+    #[test]
+    fn after_looking_in_vain_signals_are_asked_for() {
+        let engine = Engine::new().unwrap();
+        engine.arrive();
+        engine.pace.expect_answer();
+        let (done, is_done) = std::sync::mpsc::channel();
+        let engine = &engine;
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                if is_done.recv_timeout(Duration::from_secs(5)).is_err() {
+                    engine.mailbox.wake(); // it would have slept for ever
+                }
+            });
+            let waited = engine.wait_and_take(9, None).err();
+            let _ = done.send(());
+            assert_eq!(waited, Some(Errno::INTR));
+        });
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Is the next thing about to come? Then the home thread looks for it a while instead of sleeping, or of leaving the
-//! thread to its loop: waking up takes tens of microseconds on a virtual machine, and a turn of a loop as long.
+//! thread to its loop: waking up takes tens of microseconds on a virtual machine, and a turn of a loop as long. Whoever
+//! looks for as long as a sleep costs, and then sleeps, pays at most twice what one who knew the future would.
 //!
 //! Thread: home. It need not always be the same one, so what are plain values here are atomics.
 
@@ -8,6 +9,10 @@ use std::time::Duration;
 
 /// How long it looks for the next part of a long message, or the answer to a client of ours.
 pub const BRISK: Duration = Duration::from_micros(150);
+/// How long it looks where the last thing has just come: as long as a sleep costs.
+const DENSE: Duration = Duration::from_micros(50);
+/// A wait that is over so soon, a wake-up included, was hardly one.
+const SHORT: Duration = Duration::from_micros(75);
 /// How long answers are looked for without a turn of the loop, where others live, too.
 const STINT: Duration = Duration::from_micros(500);
 /// A turn of a loop that only waits takes 10 to 25 µs of the processor; whoever sees more than this has company.
@@ -29,10 +34,21 @@ pub struct Moment {
     pub sleeps: u64,
 }
 
+/// How long to look before sleeping.
+pub struct Look {
+    pub most: Duration,
+    /// Whether it is a guess, that may prove wrong again and again.
+    is_guess: bool,
+}
+
 #[derive(Default)]
 pub struct Pace {
-    /// More is about to come.
-    is_brisk: AtomicBool,
+    /// The next part of a long message is on its way.
+    is_amid: AtomicBool,
+    /// A client of ours has said something.
+    has_asked: AtomicBool,
+    /// The last wait was short.
+    is_dense: AtomicBool,
     /// An answer was left to the loop, and it is measured how soon it comes.
     is_measuring: AtomicBool,
     left_us: AtomicU64,
@@ -47,14 +63,40 @@ pub struct Pace {
 }
 
 impl Pace {
-    /// More is about to come.
+    /// The next part of a long message is on its way.
     pub fn expect_more(&self) {
-        self.is_brisk.store(true, Ordering::Relaxed);
+        self.is_amid.store(true, Ordering::Relaxed);
     }
 
-    /// Is it worth to look for more before sleeping? True once for each `expect_more`.
-    pub fn expects_more(&self) -> bool {
-        self.is_brisk.swap(false, Ordering::Relaxed) && !self.passes()
+    /// A client of ours has said something.
+    pub fn expect_answer(&self) {
+        self.has_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// How long to look before sleeping; once for what is expected.
+    pub fn look(&self) -> Look {
+        let is_amid = self.is_amid.swap(false, Ordering::Relaxed);
+        let has_asked = self.has_asked.swap(false, Ordering::Relaxed);
+        let is_dense = self.is_dense.load(Ordering::Relaxed);
+        let most = match (is_amid, has_asked || is_dense) {
+            (false, true) if self.passes() => Duration::ZERO,
+            _ if is_amid || has_asked => BRISK,
+            _ if is_dense => DENSE,
+            _ => Duration::ZERO,
+        };
+        Look { most, is_guess: !is_amid && !most.is_zero() }
+    }
+
+    /// The home thread has looked, and something came meanwhile or not.
+    pub fn looked(&self, look: &Look, came: bool) {
+        if look.is_guess {
+            self.guessed(came);
+        }
+    }
+
+    /// The home thread has waited for so long, looking and sleeping.
+    pub fn waited(&self, waited: Duration) {
+        self.is_dense.store(waited <= SHORT, Ordering::Relaxed);
     }
 
     /// Is it worth to look for an answer before the loop has its turn?
@@ -67,7 +109,7 @@ impl Pace {
     }
 
     /// It was looked for something, and it came meanwhile; or not.
-    pub fn looked(&self, came: bool) {
+    pub fn guessed(&self, came: bool) {
         let misses = if came { 0 } else { self.misses.load(Ordering::Relaxed).saturating_add(1) };
         self.misses.store(misses, Ordering::Relaxed);
         if misses > CHANCES {
@@ -160,20 +202,41 @@ mod tests {
     #[test]
     fn looking_in_vain_becomes_seldom_until_something_comes() {
         let pace = Pace::default();
-        let expects_more = || {
-            pace.expect_more();
-            pace.expects_more()
+        let asks = || {
+            pace.expect_answer();
+            pace.look()
         };
-        let passed = || (0..).take_while(|_| !expects_more()).count();
+        let passed = || (0..).take_while(|_| asks().most.is_zero()).count();
         for _ in 0..CHANCES {
-            pace.looked(false);
+            pace.looked(&asks(), false);
             assert_eq!(passed(), 0);
         }
         for most in [2, 4, 8, 16, 32, 64, 128, 256, 256, 256] {
-            pace.looked(false);
+            pace.guessed(false);
             assert_eq!(passed(), most);
         }
-        pace.looked(true);
+        pace.looked(&asks(), true);
         assert_eq!(passed(), 0);
+    }
+
+    #[test]
+    fn the_next_part_of_a_long_message_is_no_guess() {
+        let pace = Pace::default();
+        for _ in 0..20 {
+            pace.expect_more();
+            let look = pace.look();
+            assert_eq!(look.most, BRISK);
+            pace.looked(&look, false);
+        }
+        assert_eq!(pace.look().most, Duration::ZERO);
+    }
+
+    #[test]
+    fn after_a_short_wait_it_looks_as_long_as_a_sleep_costs() {
+        let pace = Pace::default();
+        pace.waited(SHORT);
+        assert_eq!(pace.look().most, DENSE);
+        pace.waited(SHORT + Duration::from_micros(1));
+        assert_eq!(pace.look().most, Duration::ZERO);
     }
 }

@@ -158,7 +158,7 @@ impl Connection {
                 }
             }
         }
-        *turn.is_brisk |= mask.is_some(); // what a client says is mostly answered at once
+        *turn.has_asked |= mask.is_some();
         match (&frame, message.large_payload()) {
             (Frame::Plain, Some(payload))
                 if !self.is_blocked() && policy != SlowClient::DropOldest && mask.is_none() =>

@@ -25,7 +25,7 @@ impl Engine {
     pub fn expects_answer(&self) -> bool {
         let is_near = self.is_answer_near();
         if is_near {
-            self.pace.expect_more();
+            self.pace.expect_answer();
         }
         is_near
     }
@@ -36,10 +36,10 @@ impl Engine {
             return false; // in the middle of a batch, of which that answer is no part
         }
         let Some(mut lease) = self.try_lease() else { return false };
-        let is_brisk = std::mem::take(&mut lease.is_brisk);
+        let has_asked = std::mem::take(&mut lease.has_asked);
         drop(lease);
-        let is_near = is_brisk && self.pace.is_near(self.now_us());
-        if is_brisk && !is_near {
+        let is_near = has_asked && self.pace.is_near(self.now_us());
+        if has_asked && !is_near {
             self.leave_to_loop();
         }
         is_near
@@ -49,7 +49,7 @@ impl Engine {
     /// mailbox. Never call it attached to the interpreter.
     pub fn look_for(&self, number: Number) -> Option<Answer> {
         let answer = self.look_until(number, Instant::now() + BRISK);
-        self.pace.looked(answer.is_some());
+        self.pace.guessed(answer.is_some());
         if answer.is_none() {
             self.leave_to_loop();
         }

@@ -41,8 +41,10 @@ pub struct Reactor {
     pub counters: Counters,
     /// What callbacks of the running batch send waits for its end; see `engine`.
     pub is_corking: bool,
-    /// More is about to come.
-    pub is_brisk: bool,
+    /// The next part of a long message is on its way.
+    pub is_amid: bool,
+    /// A client of ours has said something.
+    pub has_asked: bool,
     pub staged: Vec<Event>,
     poller: Poller,
     timers: Timers,
@@ -89,7 +91,8 @@ impl Reactor {
         Reactor {
             counters: Counters::default(),
             is_corking: false,
-            is_brisk: false,
+            is_amid: false,
+            has_asked: false,
             staged: Vec::new(),
             poller,
             timers: Timers::default(),
@@ -240,7 +243,8 @@ impl Reactor {
         let connection = self.connections.get_mut(&number)?;
         let site = self.sites.get_mut(&connection.site)?;
         let mut turn = Turn {
-            is_brisk: &mut self.is_brisk,
+            is_amid: &mut self.is_amid,
+            has_asked: &mut self.has_asked,
             now: self.now,
             date: &self.date,
             poller: &self.poller,
@@ -325,7 +329,7 @@ impl Reactor {
             if !std::mem::replace(&mut connection.is_dirty, true) {
                 self.dirty.push(number);
             }
-            self.is_brisk |= self.outbound == Some(connection.site);
+            self.has_asked |= self.outbound == Some(connection.site);
             return Outcome::Sent;
         }
         self.tick();
