@@ -282,6 +282,8 @@ impl Engine {
         lease.staged = staged; // empty; it keeps its room
         lease.is_corking = !taken.events.is_empty();
         if lease.is_corking {
+            let is_one = taken.events.len() == 1;
+            self.pace.took(taken.events.front().filter(|_| is_one).map(|event| event.number));
             self.something_came();
         }
         taken

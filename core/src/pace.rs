@@ -4,15 +4,19 @@
 //!
 //! Thread: home. It need not always be the same one, so what are plain values here are atomics.
 
+use crate::number::Number;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// How long it looks for the next part of a long message, or the answer to a client of ours.
 pub const BRISK: Duration = Duration::from_micros(150);
-/// How long it looks where the last thing has just come: as long as a sleep costs.
+/// How long it looks where one peer has said one thing after the other: as long as a sleep costs.
 const DENSE: Duration = Duration::from_micros(50);
 /// A wait that is over so soon, a wake-up included, was hardly one.
 const SHORT: Duration = Duration::from_micros(75);
+/// After so many batches with one event of this peer each. Where many talk, who sleeps finds more at once, and each costs
+/// less.
+const ALONE: u32 = 4;
 /// How long answers are looked for without a turn of the loop, where others live, too.
 const STINT: Duration = Duration::from_micros(500);
 /// A turn of a loop that only waits takes 10 to 25 µs of the processor; whoever sees more than this has company.
@@ -48,7 +52,10 @@ pub struct Pace {
     /// A client of ours has said something.
     has_asked: AtomicBool,
     /// The last wait was short.
-    is_dense: AtomicBool,
+    was_short: AtomicBool,
+    /// How many batches in a row had one event, and of whom.
+    alone: AtomicU32,
+    peer: AtomicU64,
     /// An answer was left to the loop, and it is measured how soon it comes.
     is_measuring: AtomicBool,
     left_us: AtomicU64,
@@ -77,7 +84,7 @@ impl Pace {
     pub fn look(&self) -> Look {
         let is_amid = self.is_amid.swap(false, Ordering::Relaxed);
         let has_asked = self.has_asked.swap(false, Ordering::Relaxed);
-        let is_dense = self.is_dense.load(Ordering::Relaxed);
+        let is_dense = self.was_short.load(Ordering::Relaxed) && self.alone.load(Ordering::Relaxed) >= ALONE;
         let most = match (is_amid, has_asked || is_dense) {
             (false, true) if self.passes() => Duration::ZERO,
             _ if is_amid || has_asked => BRISK,
@@ -96,7 +103,15 @@ impl Pace {
 
     /// The home thread has waited for so long, looking and sleeping.
     pub fn waited(&self, waited: Duration) {
-        self.is_dense.store(waited <= SHORT, Ordering::Relaxed);
+        self.was_short.store(waited <= SHORT, Ordering::Relaxed);
+    }
+
+    /// Something came; `peer`: one event, of this one.
+    pub fn took(&self, peer: Option<Number>) {
+        let before = self.peer.swap(peer.unwrap_or_default(), Ordering::Relaxed);
+        let is_same = peer == Some(before);
+        let alone = if is_same { self.alone.load(Ordering::Relaxed).saturating_add(1) } else { 0 };
+        self.alone.store(alone, Ordering::Relaxed);
     }
 
     /// Is it worth to look for an answer before the loop has its turn?
@@ -232,11 +247,23 @@ mod tests {
     }
 
     #[test]
-    fn after_a_short_wait_it_looks_as_long_as_a_sleep_costs() {
+    fn where_one_peer_says_one_thing_after_the_other_it_looks_as_long_as_a_sleep_costs() {
         let pace = Pace::default();
-        pace.waited(SHORT);
-        assert_eq!(pace.look().most, DENSE);
-        pace.waited(SHORT + Duration::from_micros(1));
-        assert_eq!(pace.look().most, Duration::ZERO);
+        let look_after = |waited, peer| {
+            pace.waited(waited);
+            pace.took(peer);
+            pace.look().most
+        };
+        for _ in 0..ALONE {
+            assert_eq!(look_after(SHORT, Some(7)), Duration::ZERO);
+        }
+        assert_eq!(look_after(SHORT, Some(7)), DENSE);
+        assert_eq!(look_after(SHORT + Duration::from_micros(1), Some(7)), Duration::ZERO);
+        assert_eq!(look_after(SHORT, Some(7)), DENSE);
+        assert_eq!(look_after(SHORT, None), Duration::ZERO);
+        for _ in 0..ALONE {
+            assert_eq!(look_after(SHORT, Some(7)), Duration::ZERO);
+        }
+        assert_eq!(look_after(SHORT, Some(8)), Duration::ZERO);
     }
 }
