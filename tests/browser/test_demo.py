@@ -87,11 +87,11 @@ def test_connections_are_answered_while_python_is_held(open_page) -> None:
           ping: heldSamples("ping", holds[0]), python: heldSamples("python", holds[0]),
         })""")
     )
-    # Bounds for a busy test machine, far above what is usual and far below the five seconds of an ordinary server.
+    # An ordinary server gives no answers. Ours would give dozens; on a busy machine the browser does not ask so often.
     assert 4 < held["seconds"] < 8
-    assert held["page"]["answers"] >= 10 and held["page"]["median"] < 500
-    assert held["handshake"]["answers"] >= 5 and held["handshake"]["median"] < 500
-    assert held["ping"]["answers"] >= 8 and held["ping"]["median"] < 500
+    for what in ("page", "handshake", "ping"):
+        assert held[what]["answers"] >= 3, what
+        assert held[what]["median"] < 1000, what
     assert held["python"]["answers"] == 0 and held["python"]["worst"] > 2500
 
 
