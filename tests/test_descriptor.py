@@ -220,7 +220,7 @@ def test_ended_thread_takes_its_descriptors_along(cores: list[FakeCore]) -> None
         thread = threading.Thread(target=live)
         thread.start()
         thread.join(DEADLINE_S)
-    assert count() == before
+    assert count() <= before
 
 
 @pytest.mark.parametrize("has_timer", [True, False])

@@ -190,13 +190,16 @@ class Client:
             for byte in data:
                 self.socket.send(bytes([byte]))
 
-    def send_until_full(self, piece: bytes, most: int = 1 << 30) -> int:
-        """Send `piece` again and again until the system takes no more; return how many bytes it took."""
+    def send_until_full(self, piece: bytes, most: int = 1 << 30, before: int = 0) -> int:
+        """Send `piece` again and again until the system takes no more; return how many bytes it took.
+
+        `before`: how many of these bytes were sent before.
+        """
         self.socket.setblocking(False)
         sent = 0
         try:
             while sent < most:
-                sent += self.socket.send(piece[sent % len(piece) :])
+                sent += self.socket.send(piece[(before + sent) % len(piece) :])
         except BlockingIOError:
             pass
         finally:
