@@ -85,13 +85,16 @@ impl Pace {
         let is_amid = self.is_amid.swap(false, Ordering::Relaxed);
         let has_asked = self.has_asked.swap(false, Ordering::Relaxed);
         let is_dense = self.was_short.load(Ordering::Relaxed) && self.alone.load(Ordering::Relaxed) >= ALONE;
-        let most = match (is_amid, has_asked || is_dense) {
-            (false, true) if self.passes() => Duration::ZERO,
-            _ if is_amid || has_asked => BRISK,
-            _ if is_dense => DENSE,
-            _ => Duration::ZERO,
+        let most = match is_amid || has_asked {
+            true => BRISK,
+            false if is_dense => DENSE,
+            false => Duration::ZERO,
         };
-        Look { most, is_guess: !is_amid && !most.is_zero() }
+        let is_guess = !is_amid && !most.is_zero();
+        if is_guess && self.passes() {
+            return Look { most: Duration::ZERO, is_guess: false };
+        }
+        Look { most, is_guess }
     }
 
     /// The home thread has looked, and something came meanwhile or not.

@@ -177,7 +177,7 @@ fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResul
     let number = event.number;
     match event.kind {
         Kind::Message { is_text, data } => {
-            let message = message(py, is_text, &data)?;
+            let message = message_object(py, is_text, &data)?;
             if data.capacity() >= SPARE_FROM_BYTES {
                 *spare = data;
             }
@@ -200,7 +200,8 @@ fn to_python<'py>(py: Python<'py>, event: Event, spare: &mut Vec<u8>) -> PyResul
     }
 }
 
-pub fn message<'py>(py: Python<'py>, is_text: bool, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+/// What Python knows a message as.
+pub fn message_object<'py>(py: Python<'py>, is_text: bool, data: &[u8]) -> PyResult<Bound<'py, PyAny>> {
     Ok(match is_text {
         true => PyString::from_bytes(py, data)?.into_any(),
         false => PyBytes::new(py, data).into_any(),

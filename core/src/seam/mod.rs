@@ -30,7 +30,7 @@ use arguments::{
     FilesSpec, RouteSpec, check_answer, check_status, cors_of, deadline_after, item, limits_of, mounts_of,
     open_listener, os_error, payload_of, routes_of, value_error,
 };
-use batch::{Batch, log_parts, message};
+use batch::{Batch, log_parts, message_object};
 use certificates::{ClientTls, TlsSpecParts, check_tls, read_certificate, server_tls, write_certificate};
 use codes::{BODILESS, FULL, SENT, SHUT};
 use outbound::{Outbound, outbound_of};
@@ -518,7 +518,7 @@ impl Core {
             return Ok(None);
         }
         let answer = py.detach(|| self.engine.look_for(number));
-        answer.map(|answer| message(py, answer.is_text, &answer.data)).transpose()
+        answer.map(|answer| message_object(py, answer.is_text, &answer.data)).transpose()
     }
 
     fn stats<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
